@@ -1,0 +1,272 @@
+"""What the command line does, as functions: train and evaluate."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from rich.console import Console
+
+from segan import config as configuration
+from segan import data, methods
+from segan.checkpoint import FILE_NAME, load_segmenter, save_segmenter
+from segan.data.loading import Cached
+from segan.data.sample import Dataset
+from segan.data.views import Units
+from segan.errors import ConfigError, DataError
+from segan.evaluation.cases import Cases
+from segan.evaluation.foreground import Row, compare, trivial_rows
+from segan.evaluation.results import Evaluation, git_commit, table
+from segan.files import written_aside
+from segan.methods.base import Method
+from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
+from segan.training.config import RunConfig
+from segan.training.precision import resolve_precision
+from segan.training.trainer import Trainer
+
+CONFIG_NAME = "config.yaml"
+
+# What a run writes into its directory, and all that overwriting it removes.
+_OWN = (
+    CONFIG_NAME,
+    "metrics.jsonl",
+    "samples",
+    "snapshots",
+    "state",
+    "tensorboard",
+    FILE_NAME,
+    "evaluation.json",
+    "evaluation.csv",
+)
+
+
+def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> dict[str, Evaluation]:
+    """Train a segmenter, or continue the run that is in `out`, and evaluate it.
+
+    Args:
+        config: The run.
+        out: Its directory; made if missing.
+        overwrite: Remove a run that is there and start anew.
+
+    Returns:
+        Evaluations by name, when the data has ground truth: the segmenter's and the trivial ones'.
+
+    Raises:
+        ConfigError: `out` holds something else or another run, or the configuration cannot work.
+        DataError: Nothing is left to train on.
+        DivergenceError: Losses stayed non-finite, or the masks collapsed.
+        Interrupted: A signal came; the state was saved.
+    """
+    tree = configuration.as_tree(config)
+    check_directory(out, tree, overwrite=overwrite)
+    dataset = data.build(config.data, "train")
+    torch.manual_seed(config.train.seed)
+    method = methods.build(config.method)
+    require(dataset, method)
+    cached = Cached(dataset, config.train.cache_megabytes)
+    units = method.view.units(cached)
+    _report_skipped(dataset, units)
+    if not units.items:
+        raise DataError(f"nothing to train on in {dataset.name}: {units.skipped[0]}")
+    accelerator = _accelerator(config)
+    if config.train.compile:
+        method.compile()
+    window = _whole_picture_scale(method, cached, units)
+    facts = {"config": tree, "world_size": accelerator.num_processes}
+
+    def write_segmenter(path: Path, segmenter: Segmenter, images_seen: int) -> None:
+        assert isinstance(segmenter, MaskSegmenter)
+        save_segmenter(
+            path,
+            segmenter,
+            network=tree["method"]["network"],
+            window=window,
+            provenance=_provenance(config, dataset, method, images_seen),
+        )
+
+    if accelerator.is_main_process:
+        _prepare_directory(out, tree, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    trainer = Trainer(method, cached, units, config.train, accelerator, out, facts, write_segmenter)
+    trainer.resume()
+    trainer.run()
+    if not accelerator.is_main_process:
+        return {}
+    write_segmenter(out / FILE_NAME, trainer.ema.segmenter, trainer.images_seen)
+    return evaluate_run(config, out)
+
+
+def evaluate_run(config: RunConfig, out: Path) -> dict[str, Evaluation]:
+    """Score the segmenter of a run beside the trivial rows; writes evaluation.json and .csv."""
+    split = config.evaluation.split
+    if split == "none":
+        return {}
+    dataset = data.build(config.data, split)
+    if not dataset.provides & {"masks", "instances"}:
+        return {}
+    loaded = load_segmenter(out / FILE_NAME)
+    row = Row(
+        segmenter=loaded.segmenter,
+        clip=loaded.window is not None,
+        supervision=loaded.metadata["supervision"]["train"],
+        sha256=loaded.sha256,
+    )
+    results: dict[str, Evaluation] = {}
+    if loaded.window is not None and "boxes" in dataset.provides:
+        which = Cases(
+            windows="box",
+            spec=loaded.window,
+            shift=config.evaluation.shift,
+            box_jitter=config.evaluation.box_jitter,
+            limit=config.evaluation.limit,
+        )
+        results = compare({"segan": row} | trivial_rows(which), dataset, which, split=split)
+    whole = Cases(spec=loaded.window, limit=config.evaluation.limit)
+    pictures = compare(
+        {"segan": replace(row, clip=False)} | trivial_rows(whole), dataset, whole, split=split
+    )
+    results |= as_whole(pictures)
+    write_results(out / "evaluation.json", results)
+    first = next(iter(results.values()))
+    with written_aside(out / "evaluation.csv") as aside:
+        first.write_csv(aside)
+    return results
+
+
+def check_directory(out: Path, tree: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Make sure that `out` is free, or holds this very run.
+
+    Raises:
+        ConfigError: It is a file, somebody else's folder, or a run of another configuration.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; name a folder")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / CONFIG_NAME).exists():
+        raise ConfigError(f"--out {out} holds files that are not a segan run; name another folder")
+    if overwrite:
+        return
+    present = configuration.read_tree(out / CONFIG_NAME)
+    key = _first_difference(present, dict(tree))
+    if key:
+        raise ConfigError(
+            f"--out {out} holds a run with another configuration (it differs in {key!r}); "
+            "name another folder, or add --overwrite to replace it"
+        )
+
+
+def _prepare_directory(out: Path, tree: dict[str, Any], *, overwrite: bool) -> None:
+    if overwrite:
+        for name in _OWN:
+            path = out / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    with written_aside(out / CONFIG_NAME) as aside:
+        aside.write_text(configuration.to_yaml(tree), encoding="utf-8")
+
+
+def _first_difference(left: Any, right: Any, path: str = "") -> str:
+    if isinstance(left, dict) and isinstance(right, dict):
+        for key in dict.fromkeys([*left, *right]):
+            below = f"{path}.{key}" if path else key
+            found = (
+                _first_difference(left[key], right[key], below)
+                if key in left and key in right
+                else below
+            )
+            if found:
+                return found
+        return ""
+    return "" if left == right else path
+
+
+def require(dataset: Dataset, method: Method) -> None:
+    """Make sure that a data set provides what a method needs.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    missing = method.view.needs - dataset.provides
+    if missing:
+        raise ConfigError(
+            f"{method.name} needs {', '.join(sorted(missing))}; data set {dataset.name!r} "
+            f"provides {', '.join(sorted(dataset.provides))}"
+        )
+
+
+def _accelerator(config: RunConfig) -> Accelerator:
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    device = Accelerator().device
+    precision = resolve_precision(config.train.precision, device)
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else "bf16", kwargs_handlers=handlers
+    )
+
+
+def _whole_picture_scale(method: Method, dataset: Dataset, units: Units) -> WindowSpec | None:
+    """The method's windows, with the median scale at which training saw the pictures."""
+    if method.window is None:
+        return None
+    sides = [method.view.window(dataset[i], unit).width for i, unit in units.items[:1000]]
+    return replace(method.window, scale=float(np.median(method.window.size / np.array(sides))))
+
+
+def _report_skipped(dataset: Dataset, units: Units) -> None:
+    console = Console(stderr=True)
+    for skipped in getattr(dataset, "skipped", ()):
+        console.print(f"skipped {skipped.name}: {skipped.reason}", highlight=False, markup=False)
+    if units.skipped:
+        count, total = len(units.skipped), len(units.skipped) + len(units.items)
+        console.print(
+            f"skipped {count} of {total} objects; the first: {units.skipped[0]}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def _provenance(
+    config: RunConfig, dataset: Dataset, method: Method, images_seen: int
+) -> dict[str, Any]:
+    return {
+        "method": config.method.type,
+        "dataset": dataset.name,
+        "supervision": {"train": method.supervision},
+        "box_source": dataset.box_source,
+        "images_seen": images_seen,
+        "seed": config.train.seed,
+        "git_commit": git_commit(),
+    }
+
+
+_WHOLE = "whole pictures: "
+
+
+def as_whole(results: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
+    """Evaluations named as those of whole pictures, beside which windows may stand."""
+    return {_WHOLE + name: found for name, found in results.items()}
+
+
+def show(results: Mapping[str, Evaluation], console: Console) -> None:
+    """Print evaluations as tables: windows around boxes, then whole pictures."""
+    windows = {name: e for name, e in results.items() if not name.startswith(_WHOLE)}
+    whole = {n.removeprefix(_WHOLE): e for n, e in results.items() if n.startswith(_WHOLE)}
+    for title, rows in (("windows around boxes", windows), ("whole pictures", whole)):
+        if rows:
+            first = next(iter(rows.values()))
+            console.print(table(rows, title=f"{first.dataset}, {first.split} split, {title}"))
+
+
+def write_results(out: Path, results: Mapping[str, Evaluation]) -> None:
+    """Write evaluation.json: the first evaluation's keys, and the others' under "others"."""
+    first, *others = results
+    tree = results[first].as_tree() | {"others": {n: results[n].as_tree() for n in others}}
+    with written_aside(out) as aside:
+        aside.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,190 @@
+"""The command line: `segan train | evaluate | predict | export`.
+
+Reading arguments and printing help import neither torch nor pydantic; a command does, once it is
+known to be well formed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from segan import __version__
+from segan.errors import ConfigError, SeganError
+
+# Beside train.py in a checkout; a run with nothing named trains this.
+_DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "cut_paste" / "shapes.yaml"
+
+_TRAIN = """\
+Train a mask generator without ever seeing a mask.
+
+  segan train                                        the shapes world, a few minutes on a CPU
+  segan train configs/cut_paste/dsb2018.yaml data.root=PATH/TO/DSB2018
+  segan train CONFIG train.images=64000 method.weights.cut=0.5 --out runs/trial
+
+The same command resumes an interrupted run. What it writes is in --out: config.yaml,
+metrics.jsonl, samples/*.png, state/, segmenter.safetensors and evaluation.json.
+"""
+_EVALUATE = """\
+Score a segmenter against ground truth, beside trivial guesses scored by the same code.
+
+  segan evaluate runs/shapes --data shapes --split test --boxes gt
+  segan evaluate runs/dsb2018 --data dsb2018 --root PATH/TO/DSB2018 --set look=dark --boxes gt
+  segan evaluate otsu --data wbc --root PATH/TO/segmentation_WBC
+"""
+_PREDICT = """\
+Write masks and overlays for pictures and folders of pictures.
+
+  segan predict runs/shapes PICTURES --out masks
+  segan predict runs/dsb2018 PICTURES --boxes boxes.csv --out masks
+"""
+_EXPORT = """\
+Write a segmenter as one file that needs no segan, and check that it gives the same masks.
+
+  segan export runs/shapes --format onnx --out segmenter.onnx
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code (0 done, 2 usage, 3 data, 4 diverged, 5, 75)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        return code
+    except SeganError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="segan",
+        description="Unsupervised image segmentation with generative adversarial networks.",
+    )
+    parser.add_argument("--version", action="version", version=f"segan {__version__}")
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_train(_verb(verbs, "train", "train a segmenter on unlabeled pictures", _TRAIN))
+    _add_evaluate(_verb(verbs, "evaluate", "score a segmenter against ground truth", _EVALUATE))
+    _add_predict(_verb(verbs, "predict", "write masks for pictures", _PREDICT))
+    _add_export(_verb(verbs, "export", "write a segmenter as ONNX", _EXPORT))
+    return parser
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, line: str, text: str
+) -> argparse.ArgumentParser:
+    return verbs.add_parser(
+        name,
+        help=line,
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", help="a YAML file, or a folder of images")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="settings that replace the file's"
+    )
+    parser.add_argument("--method", metavar="NAME", help="method for a folder of images")
+    parser.add_argument(
+        "--out", type=Path, help="run directory (default: runs/<name of the config>)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    parser.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    config, overrides = options.config, list(options.overrides)
+    if config is not None and "=" in config:
+        config, overrides = None, [config, *overrides]
+    path = Path(config) if config is not None else _DEFAULT_CONFIG
+    from segan import commands
+
+    return commands.train(
+        path,
+        overrides,
+        method=options.method,
+        out=options.out or Path("runs") / path.resolve().stem,
+        overwrite=options.overwrite,
+        dry_run=options.dry_run,
+    )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "segmenter", help="a run, a segmenter file, or a training-free one such as otsu"
+    )
+    parser.add_argument("--data", required=True, metavar="NAME", help="data set, such as dsb2018")
+    parser.add_argument("--root", metavar="DIR", help="where the data set is")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="key=value", help="data set setting"
+    )
+    parser.add_argument("--split", choices=["train", "dev", "test", "all"], default="test")
+    parser.add_argument("--protocol", choices=["foreground"], default="foreground")
+    parser.add_argument(
+        "--boxes", metavar="gt|FILE", help="score windows around boxes: the data set's, or a file's"
+    )
+    parser.add_argument(
+        "--jitter", type=float, default=0.0, metavar="F", help="move box sides by up to F"
+    )
+    parser.add_argument(
+        "--shift", type=float, default=0.0, metavar="F", help="move window centres by up to F"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--trivial", action="store_true", help="also score the trivial guesses")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write scores per picture here")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from segan import commands
+
+    return commands.evaluate(options)
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("segmenter", help="a run, a segmenter file or an exported .onnx file")
+    parser.add_argument("sources", nargs="+", type=Path, metavar="PATH", help="picture or folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks go")
+    parser.add_argument(
+        "--boxes", type=Path, metavar="FILE", help="boxes as VOC XML folder, COCO JSON or CSV"
+    )
+    parser.set_defaults(run=_predict)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from segan import commands
+
+    return commands.predict(options)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("segmenter", help="a run or a segmenter file")
+    parser.add_argument("--format", choices=["onnx"], default="onnx")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-4, help="largest difference of probabilities"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="skip the parity check")
+    parser.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from segan import commands
+
+    return commands.export_segmenter(options)
+
+
+def require_existing(path: Path, what: str) -> Path:
+    """The path, if it is there.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not path.exists():
+        raise ConfigError(f"{what} {path} does not exist")
+    return path

@@ -1,0 +1,129 @@
+"""The commands behind the command line: arguments to configurations, results to the terminal."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import PartialState
+from rich.console import Console
+
+from segan import api, config, data, export
+from segan import predict as prediction
+from segan.checkpoint import load_segmenter
+from segan.data.sample import Dataset, Split
+from segan.errors import ConfigError
+from segan.evaluation.cases import Cases
+from segan.evaluation.foreground import Row, compare, trivial_rows
+from segan.files import written_aside
+from segan.methods.classical import TRIVIAL_ROWS
+from segan.segmenter import WindowSpec
+from segan.training.config import RunConfig
+
+_OUT = Console(highlight=False)
+
+
+def train(
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    method: str | None,
+    out: Path,
+    overwrite: bool,
+    dry_run: bool,
+) -> int:
+    """`segan train`."""
+    if path.is_dir():
+        raise ConfigError(
+            f"{path} is a folder of images, and no method here trains on images alone yet; "
+            f"cut_paste needs boxes: segan train CONFIG data.type=folder data.root={path} "
+            "data.boxes=FILE"
+        )
+    tree = config.override(config.read_tree(path), overrides)
+    if method is not None:
+        tree.setdefault("method", {})["type"] = method
+    run = config.build(RunConfig, tree, str(path))
+    if dry_run:
+        print(config.to_yaml(config.as_tree(run)), end="")
+        return 0
+    results = api.train(run, out, overwrite=overwrite)
+    if PartialState().is_main_process:
+        api.show(results, _OUT)
+        _OUT.print(f"segmenter: {out / 'segmenter.safetensors'}   pictures: {out / 'samples'}")
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """`segan evaluate`."""
+    tree = config.override({"type": options.data}, options.set)
+    if options.root is not None:
+        tree["root"] = options.root
+    if options.boxes not in (None, "gt"):
+        tree["boxes"] = options.boxes
+    row, spec = _row(options.segmenter)
+    split: Split = options.split
+    dataset: Dataset = data.build(config.build(data.DataConfig, tree, "--data"), split)
+    which = Cases(
+        windows="none" if options.boxes is None else "box",
+        spec=spec,
+        box_jitter=options.jitter,
+        shift=options.shift,
+        limit=options.limit,
+    )
+    rows = {row[0]: row[1]}
+    if options.trivial:
+        rows |= {name: found for name, found in trivial_rows(which).items() if name not in rows}
+    results = compare(rows, dataset, which, split=split)
+    api.show(results if options.boxes else api.as_whole(results), _OUT)
+    if options.json:
+        api.write_results(options.json, results)
+    if options.csv:
+        with written_aside(options.csv) as aside:
+            results[row[0]].write_csv(aside)
+    return 0
+
+
+def _row(name: str) -> tuple[tuple[str, Row], WindowSpec | None]:
+    """A segmenter by file, run directory or name, as a row, and its windows."""
+    if name in TRIVIAL_ROWS:
+        segmenter = TRIVIAL_ROWS[name]()
+        return (name, Row(segmenter=segmenter, clip=segmenter.supervision == "boxes")), None
+    path = Path(name)
+    if not path.exists():
+        raise ConfigError(
+            f"no segmenter {name!r}: name a run, a segmenter file, or one of "
+            f"{', '.join(TRIVIAL_ROWS)}"
+        )
+    loaded = load_segmenter(path)
+    row = Row(
+        segmenter=loaded.segmenter,
+        clip=loaded.window is not None,
+        supervision=loaded.metadata["supervision"]["train"],
+        sha256=loaded.sha256,
+    )
+    return (path.stem, row), loaded.window
+
+
+def predict(options: argparse.Namespace) -> int:
+    """`segan predict`."""
+    summary = prediction.predict(
+        Path(options.segmenter), options.sources, options.out, boxes=options.boxes
+    )
+    _OUT.print(str(summary), markup=False)
+    return 0
+
+
+def export_segmenter(options: argparse.Namespace) -> int:
+    """`segan export`."""
+    loaded = load_segmenter(Path(options.segmenter))
+    model = export.WholePicture(
+        loaded.segmenter, scale=loaded.window.scale if loaded.window else 1.0
+    )
+    report = export.export_onnx(
+        model,
+        options.out,
+        metadata=loaded.metadata,
+        verify=not options.no_verify,
+        tolerance=options.tolerance,
+    )
+    _OUT.print(str(report), markup=False)
+    return 0

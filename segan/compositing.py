@@ -1,0 +1,78 @@
+"""Composition: the one place where an object meets another background.
+
+Everything is fp32 and differentiable: in bfloat16 a composite has a few hundred grey levels where
+a photograph has thousands, and a discriminator learns to count them.
+"""
+
+import torch
+import torch.nn.functional as F
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+
+def composite(objects: Tensor, backgrounds: Tensor, mask: Tensor) -> Tensor:
+    """Alpha composition, F = m * object + (1 - m) * background (Remez et al. 2018, section 3).
+
+    Args:
+        objects: [N, C, H, W] in [0, 1].
+        backgrounds: [N, C, H, W] in [0, 1].
+        mask: Opacity of the object [N, 1, H, W] in [0, 1].
+    """
+    mask = mask.float()
+    return mask * objects.float() + (1 - mask) * backgrounds.float()
+
+
+def cut_out(images: Tensor, mask: Tensor, *, fill: float = 0.5) -> Tensor:
+    """What is left when the object is taken out: (1 - m) * image, the hole filled with gray.
+
+    Args:
+        images: [N, C, H, W] in [0, 1].
+        mask: Opacity of what is removed [N, 1, H, W] in [0, 1].
+        fill: Gray level of the hole.
+    """
+    return composite(torch.full_like(images, fill, dtype=torch.float32), images, mask)
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of [N, C, H, W] with `sigma` in pixels; 0 leaves the images as they are.
+
+    Used as the feathering of masks and as the low-pass before a discriminator.
+    """
+    if sigma == 0:
+        return images
+    size = 2 * max(1, round(3 * sigma)) + 1
+    blurred: Tensor = gaussian_blur2d(
+        images.float(), (size, size), (sigma, sigma), border_type="replicate"
+    )
+    return blurred
+
+
+def shift(images: Tensor, offsets: Tensor, *, fill: float = 0.0) -> Tensor:
+    """Images moved by whole pixels; what moves in from outside is `fill`.
+
+    Args:
+        images: [N, C, H, W].
+        offsets: int64 [N, 2], to the right and down.
+        fill: Value of pixels that were outside.
+    """
+    height, width = images.shape[-2:]
+    columns = torch.arange(width, device=images.device) - offsets[:, :1]
+    rows = torch.arange(height, device=images.device) - offsets[:, 1:]
+    moved = images.gather(2, rows.clamp(0, height - 1)[:, None, :, None].expand_as(images))
+    moved = moved.gather(3, columns.clamp(0, width - 1)[:, None, None, :].expand_as(images))
+    inside = ((rows >= 0) & (rows < height))[:, None, :, None]
+    inside = inside & ((columns >= 0) & (columns < width))[:, None, None, :]
+    return torch.where(inside, moved, torch.as_tensor(fill, dtype=moved.dtype, device=moved.device))
+
+
+def zero_border(mask: Tensor, width: int) -> Tensor:
+    """The mask with a frame of `width` pixels set to zero (Arandjelovic & Zisserman 2019)."""
+    if width == 0:
+        return mask
+    inner = mask[..., width:-width, width:-width]
+    return F.pad(inner, (width, width, width, width))
+
+
+def brighten(images: Tensor, offsets: Tensor) -> Tensor:
+    """Images [N, C, H, W] made brighter by `offsets` [N], clamped to [0, 1]."""
+    return (images + offsets[:, None, None, None]).clamp(0, 1)

@@ -1,0 +1,38 @@
+"""Data sets by configuration. A new one adds a line to each of the two tables here."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from segan.data.datasets.ccp import Ccp, CcpConfig
+from segan.data.datasets.dsb2018 import Dsb2018, Dsb2018Config
+from segan.data.datasets.folder import Folder, FolderConfig
+from segan.data.datasets.raccoon import Raccoon, RaccoonConfig
+from segan.data.datasets.shapes import Shapes, ShapesConfig
+from segan.data.datasets.wbc import Wbc, WbcConfig
+from segan.data.sample import Dataset, Split
+
+DataConfig = Annotated[
+    ShapesConfig | FolderConfig | Dsb2018Config | WbcConfig | CcpConfig | RaccoonConfig,
+    Field(discriminator="type"),
+]
+
+DATASETS: dict[str, Any] = {
+    "shapes": Shapes,
+    "folder": Folder,
+    "dsb2018": Dsb2018,
+    "wbc": Wbc,
+    "ccp": Ccp,
+    "raccoon": Raccoon,
+}
+
+
+def build(config: DataConfig, split: Split) -> Dataset:
+    """One split of the data set of a configuration.
+
+    Raises:
+        ConfigError: Its folder is missing or is not laid out as it should be.
+        DataError: Too many of its files cannot be read, or the split is empty.
+    """
+    dataset: Dataset = DATASETS[config.type](config, split)
+    return dataset

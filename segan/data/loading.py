@@ -1,0 +1,99 @@
+"""Drawing batches without end, from a position alone.
+
+The item at a global position is a pure function of (seed, position): neither rank, worker nor
+world size changes it, and resuming needs no state but the position.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from segan.data.sample import Dataset, Sample
+from segan.data.views import Units, View
+
+
+class Cached:
+    """A data set whose decoded samples stay in memory up to a limit; the rest is decoded anew."""
+
+    def __init__(self, dataset: Dataset, limit_megabytes: int) -> None:
+        self.dataset = dataset
+        self.name = dataset.name
+        self.provides = dataset.provides
+        self.box_source = dataset.box_source
+        self.free_bytes = limit_megabytes * 2**20
+        self.samples: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self.samples:
+            return self.samples[index]
+        sample = self.dataset[index]
+        # Truth is for evaluation, which reads each picture once; views never see it.
+        sample = Sample(name=sample.name, image=sample.image, boxes=sample.boxes)
+        if sample.image.nbytes <= self.free_bytes:
+            self.free_bytes -= sample.image.nbytes
+            self.samples[index] = sample
+        return sample
+
+
+class Draws(TorchDataset[Any]):
+    """A data set seen through a view, addressed by global position: 0, 1, 2, ... without end.
+
+    Each pass over the units is a fresh permutation.
+    """
+
+    def __init__(self, dataset: Dataset, view: View, units: Units, seed: int) -> None:
+        self.dataset = dataset
+        self.view = view
+        self.items = units.items
+        self.seed = seed
+        self._permutation = lru_cache(maxsize=2)(self._permute)
+
+    def _permute(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.items))
+
+    def __getitem__(self, position: int) -> Any:
+        epoch, offset = divmod(position, len(self.items))
+        index, unit = self.items[self._permutation(epoch)[offset]]
+        rng = np.random.default_rng((self.seed, 2, position))
+        return self.view(self.dataset[index], unit, rng)
+
+
+class InfiniteBatches(Sampler[list[int]]):
+    """This rank's share of each global batch, as positions, from draw `start` on."""
+
+    def __init__(self, *, batch_size: int, rank: int, world_size: int, start: int) -> None:
+        self.batch_size = batch_size
+        self.share = batch_size // world_size
+        self.first = rank * self.share
+        self.start = start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        draw = self.start
+        while True:
+            first = draw * self.batch_size + self.first
+            yield list(range(first, first + self.share))
+            draw += 1
+
+
+def batches(
+    draws: Draws, *, batch_size: int, rank: int, world_size: int, start: int, workers: int
+) -> Iterator[Any]:
+    """Endless batches of this rank: named tuples of stacked tensors.
+
+    Args:
+        draws: Where items come from.
+        batch_size: Global, over all ranks; divisible by `world_size`.
+        rank: This process.
+        world_size: Number of processes.
+        start: Number of global batches drawn before.
+        workers: Loader processes; 0 loads in this one.
+    """
+    sampler = InfiniteBatches(batch_size=batch_size, rank=rank, world_size=world_size, start=start)
+    return iter(DataLoader(draws, batch_sampler=sampler, num_workers=workers))

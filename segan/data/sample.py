@@ -1,0 +1,78 @@
+"""What a data set yields: one picture, its boxes if any, and its ground truth for evaluation."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+Split = Literal["train", "dev", "test", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Ground truth of two classes.
+
+    Attributes:
+        mask: bool [H, W], True on objects.
+        ignore: bool [H, W], True where the truth says nothing, or None when it says all.
+    """
+
+    mask: Tensor
+    ignore: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """Ground truth of separate objects.
+
+    Attributes:
+        labels: int32 [H, W]; 0 is background, i + 1 the object of box i when there are boxes.
+    """
+
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """Several people's segmentations of one picture: int32 [H, W] label maps."""
+
+    labels: tuple[Tensor, ...]
+
+
+Truth = Mask | Instances | Annotations
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture.
+
+    Attributes:
+        name: Unique in its data set; predictions are named after it.
+        image: uint8 [3, H, W], RGB, upright.
+        boxes: float32 [B, 4] as x0, y0, x1, y1 in pixels, half-open, inside the picture; or None.
+        truth: Used by evaluation only; no view hands it to a method.
+    """
+
+    name: str
+    image: Tensor
+    boxes: Tensor | None = None
+    truth: Truth | None = None
+
+
+class Dataset(Protocol):
+    """A finite, indexable set of samples.
+
+    Attributes:
+        name: For tables and messages.
+        provides: Of "images", "boxes", "masks", "instances"; compared with a view's `needs`.
+        box_source: Where boxes come from, in words ("annotated", "instance masks",
+            "procedural"); empty without boxes.
+    """
+
+    name: str
+    provides: frozenset[str]
+    box_source: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...

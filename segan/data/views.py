@@ -1,0 +1,160 @@
+"""Views: what a method needs of the data, and how a sample becomes an item of its batch.
+
+A view's batches have no field for masks: that training is unsupervised is a property of the types.
+"""
+
+from typing import ClassVar, Literal, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from segan.data.sample import Dataset, Sample
+from segan.errors import ConfigError
+from segan.segmenter import WindowSpec
+from segan.windows import Window, box_in_window, crop, free_positions, window_around
+
+Placement = Literal["uniform", "scanline"]
+
+
+class Units(NamedTuple):
+    """What one draw may draw.
+
+    Attributes:
+        items: (sample index, unit within the sample): a box for box methods.
+        skipped: One line for each unit that cannot be used, with the reason.
+    """
+
+    items: list[tuple[int, int]]
+    skipped: list[str]
+
+
+class View(Protocol):
+    """What a method sees of a data set.
+
+    Attributes:
+        needs: Subset of a data set's `provides`; never "masks".
+    """
+
+    needs: ClassVar[frozenset[str]]
+
+    def units(self, dataset: Dataset) -> Units:
+        """Everything that can be drawn from a data set."""
+        ...
+
+    def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        """One item of a batch, a named tuple of tensors; random only through `rng`."""
+        ...
+
+
+class CutPasteBatch(NamedTuple):
+    """Object windows, each with an object-free window of the same size from the same picture.
+
+    Attributes:
+        objects: [N, 3, S, S] in [0, 1].
+        backgrounds: [N, 3, S, S] in [0, 1], resampled exactly as the objects.
+        boxes: [N, 4] the object's box in window pixels, half-open.
+        jitter: [N, 3] uniform in [0, 1): photometric noise of object, background and real window.
+        polygons: [N, 1, S, S] of 0 and 1: random polygons, the masks of grounded fakes.
+    """
+
+    objects: Tensor
+    backgrounds: Tensor
+    boxes: Tensor
+    jitter: Tensor
+    polygons: Tensor
+
+
+class CutPasteView:
+    """An object's window, and a place elsewhere in the picture to paste it (Remez et al. 2018).
+
+    Args:
+        spec: Size and context of the windows.
+        placement: "uniform": any window of the same size that overlaps no box. "scanline": one at
+            the same height where there is room, which keeps the scale right under perspective;
+            otherwise uniform.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"images", "boxes"})
+
+    def __init__(self, spec: WindowSpec, placement: Placement) -> None:
+        self.spec = spec
+        self.placement = placement
+
+    def window(self, sample: Sample, unit: int) -> Window:
+        """The window around box `unit`."""
+        assert sample.boxes is not None
+        return window_around(
+            sample.boxes[unit],
+            (sample.image.shape[1], sample.image.shape[2]),
+            context=self.spec.context,
+            square=self.spec.square,
+        )
+
+    def units(self, dataset: Dataset) -> Units:
+        """All boxes for which the picture has a free background window.
+
+        Raises:
+            ConfigError: A box lies outside its picture.
+        """
+        items, skipped = [], []
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            height, width = sample.image.shape[-2:]
+            boxes = sample.boxes if sample.boxes is not None else torch.zeros(0, 4)
+            for unit, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+                if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+                    raise ConfigError(
+                        f"{sample.name}: box {unit} ({x0:g}, {y0:g}, {x1:g}, {y1:g}) does not lie "
+                        f"inside its picture of {width}x{height} pixels"
+                    )
+                window = self.window(sample, unit)
+                if free_positions(window, boxes, (height, width)).any():
+                    items.append((index, unit))
+                else:
+                    skipped.append(f"{sample.name}: no room for a background beside box {unit}")
+        return Units(items, skipped)
+
+    def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> CutPasteBatch:
+        """One object, its window and a background window."""
+        assert sample.boxes is not None
+        window = self.window(sample, unit)
+        place = self._place(sample, window, rng)
+        size = self.spec.size
+        return CutPasteBatch(
+            objects=crop(sample.image, window, size),
+            backgrounds=crop(sample.image, place, size),
+            boxes=box_in_window(sample.boxes[unit], window, size),
+            jitter=torch.from_numpy(rng.random(3, dtype=np.float32)),
+            polygons=random_polygon(rng, size),
+        )
+
+    def _place(self, sample: Sample, window: Window, rng: np.random.Generator) -> Window:
+        assert sample.boxes is not None
+        height, width = sample.image.shape[-2:]
+        free = free_positions(window, sample.boxes, (height, width))
+        if self.placement == "scanline" and free[window.y0].any():
+            free = free[window.y0 : window.y0 + 1]
+            top = window.y0
+        else:
+            top = 0
+        places = free.flatten().nonzero()[:, 0]
+        row, column = divmod(int(places[rng.integers(len(places))]), free.shape[1])
+        return window.moved_to(column, top + row)
+
+
+def random_polygon(rng: np.random.Generator, size: int) -> Tensor:
+    """A mask [1, size, size] of a random polygon (Arandjelovic & Zisserman 2019, appendix A).
+
+    Four to six corners at sorted angles around a centre in the middle 80 %, at radii of 0.1 to 0.5
+    of the side.
+    """
+    corners = int(rng.integers(4, 7))
+    centre = rng.uniform(0.1, 0.9, 2)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    radii = rng.uniform(0.1, 0.5, corners)
+    points = centre + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    mask = np.zeros((size, size), np.float32)
+    cv2.fillPoly(mask, [(points * size).round().astype(np.int32)], (1.0,))
+    return torch.from_numpy(mask)[None]

@@ -1,0 +1,1 @@
+"""Scores of segmenters against ground truth; the only place that looks at it."""

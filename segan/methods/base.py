@@ -1,0 +1,97 @@
+"""What a method is: networks, the phases that update them, and one loss function per phase."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from segan.data.views import View
+from segan.segmenter import Segmenter, WindowSpec
+
+
+class Losses(NamedTuple):
+    """What one phase minimises.
+
+    Attributes:
+        total: Scalar that is back-propagated.
+        terms: Unweighted, detached scalars for the log.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+def losses(total: Tensor, **terms: Tensor) -> Losses:
+    """A phase's result: the weighted total, and its unweighted terms detached for the log."""
+    return Losses(total, {name: term.detach() for name, term in terms.items()})
+
+
+class Preview(NamedTuple):
+    """What a method would show of itself: sample panels and the health monitor look at it.
+
+    Attributes:
+        images: [N, 3, H, W] in [0, 1].
+        masks: [N, 1, H, W] in [0, 1].
+        composites: [N, 3, H, W] in [0, 1], or None for methods that compose nothing.
+        inside: Where masks may be positive, [N, 1, H, W] of 0 and 1, or None for anywhere.
+    """
+
+    images: Tensor
+    masks: Tensor
+    composites: Tensor | None = None
+    inside: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One optimiser update within an iteration; phases run in the order they are listed.
+
+    Attributes:
+        name: The method defines `<name>_losses(batch) -> Losses`.
+        trains: Attribute names of the networks this phase updates; all others are frozen.
+        optimizer: Phases naming the same optimiser share its moments; empty: one of its own.
+        every: Run on every `every`-th iteration only (lazy regularisation).
+        repeat: Updates per iteration, each on a fresh batch (critic steps).
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    optimizer: str = ""
+    every: int = 1
+    repeat: int = 1
+
+
+class Method(nn.Module):
+    """A training objective over a set of networks. Subclass once per paper, never twice.
+
+    A method never sees the accelerator, optimisers, device, rank, logger or step; `progress`, the
+    fraction of training done, is the only thing the trainer tells it.
+
+    Attributes:
+        name: As in configurations and tables.
+        supervision: What training uses beyond pictures: "none", "backgrounds" or "boxes".
+        phases: In the order they run.
+        segmenter: What is trained, averaged, saved and scored.
+        view: What is drawn from the data.
+        window: The windows the segmenter sees, or None for whole pictures.
+    """
+
+    name: ClassVar[str]
+    supervision: ClassVar[str]
+    phases: tuple[Phase, ...]
+    segmenter: Segmenter
+    view: View
+    window: WindowSpec | None = None
+    progress: float = 0.0
+
+    def forward(self, phase: str, batch: Any) -> Losses:
+        """The losses of a phase on a batch of this method's view.
+
+        Data-parallel wrappers and autocast hook forward(), so a whole objective is one forward.
+        """
+        result: Losses = getattr(self, f"{phase}_losses")(batch)
+        return result
+
+    def preview(self, segmenter: Segmenter, batch: Any) -> Preview:
+        """What `segmenter`, usually the averaged one, makes of a batch."""
+        raise NotImplementedError

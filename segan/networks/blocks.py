@@ -1,0 +1,45 @@
+"""Small pieces that networks are made of, written so that every exporter accepts them."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+Norm = Literal["group", "channel", "none"]
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of each pixel (as in ConvNeXt, Liu et al. 2022).
+
+    Unlike group normalisation it keeps no statistic of the whole image, so a window and the
+    picture around it give the same pixel the same features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features [N, C, H, W]."""
+        normalised: Tensor = self.norm(features.permute(0, 2, 3, 1))
+        return normalised.permute(0, 3, 1, 2)
+
+
+def make_norm(kind: Norm, channels: int) -> nn.Module:
+    """A normalisation layer; groups have 8 channels each. No kind depends on the batch."""
+    if kind == "group":
+        return nn.GroupNorm(max(1, channels // 8), channels)
+    if kind == "channel":
+        return ChannelNorm(channels)
+    return nn.Identity()
+
+
+def conv_block(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
+    """Two 3x3 convolutions, each normalised and rectified."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        make_norm(norm, outputs),
+        nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        make_norm(norm, outputs),
+        nn.ReLU(),
+    )

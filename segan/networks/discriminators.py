@@ -1,0 +1,61 @@
+"""Discriminators: images to realness logits, without normalisation.
+
+Real and fake batches go through separately; a norm that looks at the batch would tell them apart.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from segan.config import settings
+
+
+@settings
+class DiscriminatorConfig:
+    """A stack of strided convolutions.
+
+    Attributes:
+        type: "global": one logit per image, from all of it. "patch": a map of logits, each of a
+            part of the image (PatchGAN, Isola et al. 2017, arXiv 1611.07004).
+        width: Channels of the first level; each level below has twice as many.
+        depth: Number of times the resolution is halved.
+    """
+
+    type: Literal["global", "patch"] = "global"
+    width: int = Field(default=24, ge=4)
+    depth: int = Field(default=3, ge=1, le=6)
+
+
+class Discriminator(nn.Module):
+    """Images [N, 3, S, S] in [0, 1] to logits, fp32: [N, 1], or [N, 1, h, w] for patches.
+
+    Args:
+        config: Its shape.
+        size: Side S of the images.
+    """
+
+    def __init__(self, config: DiscriminatorConfig, size: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels, side = 3, size
+        for level in range(config.depth):
+            width = config.width * 2**level
+            layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            channels, side = width, side // 2
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(0.2)]
+        if config.type == "global":
+            layers += [nn.Flatten(), nn.Linear(channels * side**2, 1)]
+        else:
+            layers += [nn.Conv2d(channels, 1, 1)]
+        self.layers = nn.Sequential(*layers)
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                # Without norms, the default initialisation loses a factor of 2 to 3 a layer.
+                nn.init.kaiming_normal_(layer.weight, a=0.2)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits: positive means real."""
+        logits: Tensor = self.layers(2 * images - 1)
+        return logits.float()

@@ -1,0 +1,79 @@
+"""What a run shows while it trains: a progress bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console as RichConsole
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_SECONDS_BETWEEN_LINES = 15.0
+_SHOWN = {"area": "mask area", "binarity": "undecided"}
+
+
+class Console:
+    """Progress with live mask statistics.
+
+    Args:
+        num_steps: Length of the run.
+        start: Step it starts at.
+        quiet: Show nothing, as on processes other than the first.
+    """
+
+    def __init__(self, num_steps: int, *, start: int, quiet: bool) -> None:
+        self.rich = RichConsole(stderr=True, quiet=quiet)
+        self.num_steps = num_steps
+        self.text = ""
+        self.shown_at = time.monotonic()
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=self.rich,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self.task = self.bar.add_task("", total=num_steps, completed=start, text="")
+
+    def __enter__(self) -> "Console":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def show(self, values: dict[str, float]) -> None:
+        """Mask statistics and losses of the last logged step."""
+        parts = [
+            f"{_SHOWN.get(name, name)} {value:.2f}"
+            for key, value in values.items()
+            for phase, _, name in [key.partition("/")]
+            if phase == "generator"
+        ]
+        self.text = "  ".join(parts)
+
+    def advance(self, step: int) -> None:
+        """Move the bar; without a terminal, print a line now and then."""
+        self.bar.update(self.task, completed=step, text=self.text)
+        now = time.monotonic()
+        if self.bar.disable and now - self.shown_at > _SECONDS_BETWEEN_LINES:
+            self.shown_at = now
+            self.rich.print(f"step {step}/{self.num_steps}  {self.text}", highlight=False)
+
+    def warn(self, message: str) -> None:
+        """A health warning, above the bar."""
+        self.rich.print(f"warning: {message}", style="yellow", highlight=False, markup=False)

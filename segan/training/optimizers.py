@@ -1,0 +1,57 @@
+"""Optimisers by name, with a learning rate that is a pure function of progress."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from segan.config import settings
+
+
+@settings
+class OptimizerConfig:
+    """One optimiser; phases name the one they use.
+
+    Attributes:
+        type: "adam" or "sgd".
+        lr: Highest learning rate.
+        beta1: Decay of the mean of gradients (Adam), or momentum (SGD).
+        beta2: Decay of the mean of squared gradients (Adam).
+        weight_decay: Decoupled for Adam (AdamW), in the gradient for SGD.
+        warmup: Share of training over which the rate rises from 0.
+        hold: Share of training after which the rate falls linearly.
+        final: Rate at the end, as a share of `lr`.
+    """
+
+    type: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(default=1e-3, gt=0)
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup: float = Field(default=0.03, ge=0, le=1)
+    hold: float = Field(default=0.5, ge=0, le=1)
+    final: float = Field(default=0.05, ge=0, le=1)
+
+
+def build_optimizer(
+    config: OptimizerConfig, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimiser of a configuration."""
+    if config.type == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=config.lr, momentum=config.beta1, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+    )
+
+
+def learning_rate(config: OptimizerConfig, progress: float) -> float:
+    """Linear warm-up, constant, linear decay to `final`; `progress` is in [0, 1]."""
+    rise = min(1.0, progress / config.warmup) if config.warmup else 1.0
+    past = max(0.0, progress - config.hold) / max(1.0 - config.hold, 1e-9)
+    return config.lr * rise * (1.0 + past * (config.final - 1.0))

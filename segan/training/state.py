@@ -1,0 +1,158 @@
+"""Crash-safe checkpoints of a whole run: safetensors and JSON, no pickle.
+
+A checkpoint is written aside, flushed to disk and renamed, and only then are older ones removed;
+whatever moment the machine dies at, the newest directory whose hashes verify is complete.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from segan.errors import ConfigError, DataError, DivergenceError
+
+FORMAT_VERSION = 1
+_NAME = re.compile(r"step-(\d+)")
+
+
+class State(NamedTuple):
+    """A checkpoint in memory.
+
+    Attributes:
+        tensors: By file stem, then by name: "model", "ema", "optimizers".
+        facts: JSON-able: step, draws, configuration, health.
+    """
+
+    tensors: dict[str, dict[str, Tensor]]
+    facts: dict[str, Any]
+
+
+def save_state(directory: Path, state: State, *, keep: int = 2) -> Path:
+    """Write `directory/step-<n>` and point LATEST at it.
+
+    Args:
+        directory: The run's `state/`.
+        state: What to save; `facts["step"]` names it.
+        keep: How many checkpoints remain.
+
+    Raises:
+        DivergenceError: Some tensor is not finite; nothing is written.
+        DataError: The disk is full or not writable; earlier checkpoints are untouched.
+    """
+    for file, tensors in state.tensors.items():
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise DivergenceError(f"{file}: {name} is not finite; checkpoint refused")
+    target = directory / f"step-{state.facts['step']:08d}"
+    aside = directory / f".tmp-{target.name}-{os.getpid()}"
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        hashes = {}
+        for file, tensors in state.tensors.items():
+            path = aside / f"{file}.safetensors"
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+            hashes[path.name] = _sha256(path)
+            _flush(path)
+        facts = {"format_version": FORMAT_VERSION, "sha256": hashes, **state.facts}
+        _write(aside / "state.json", json.dumps(facts, indent=1))
+        _flush(aside)
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+        _write(directory / ".latest", target.name + "\n")
+        (directory / ".latest").rename(directory / "LATEST")
+        _flush(directory)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise DataError(f"cannot write checkpoint {target}: {error}") from None
+    for old in _checkpoints(directory)[keep:]:
+        shutil.rmtree(old)
+    for orphan in directory.glob(".tmp-step-*"):
+        shutil.rmtree(orphan, ignore_errors=True)
+    return target
+
+
+def load_state(directory: Path) -> State | None:
+    """The newest checkpoint under `directory` whose hashes verify, or None when there is none.
+
+    Raises:
+        ConfigError: Checkpoints exist but none verifies, or they are from a newer segan.
+    """
+    candidates = _checkpoints(directory)
+    problems = []
+    for path in candidates:
+        try:
+            facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if facts["format_version"] > FORMAT_VERSION:
+                raise ConfigError(f"{path} was written by a newer segan; update segan to resume")
+            wrong = [f for f, digest in facts["sha256"].items() if _sha256(path / f) != digest]
+            if wrong:
+                problems.append(f"{path.name}: {wrong[0]} does not match its hash")
+                continue
+            tensors = {Path(f).stem: load_file(path / f) for f in facts["sha256"]}
+            return State(tensors, facts)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            problems.append(f"{path.name}: {error}")
+    if problems:
+        raise ConfigError(f"no checkpoint in {directory} can be read ({'; '.join(problems)})")
+    return None
+
+
+def optimizer_tensors(
+    optimizers: dict[str, torch.optim.Optimizer], names: dict[Tensor, str]
+) -> dict[str, Tensor]:
+    """Optimiser moments by "<optimizer>/<parameter>/<moment>"."""
+    return {
+        f"{name}/{names[parameter]}/{moment}": torch.as_tensor(value)
+        for name, optimizer in optimizers.items()
+        for parameter, moments in optimizer.state.items()
+        for moment, value in moments.items()
+        if value is not None
+    }
+
+
+def load_optimizer_tensors(
+    optimizers: dict[str, torch.optim.Optimizer],
+    names: dict[Tensor, str],
+    tensors: dict[str, Tensor],
+) -> None:
+    """Put back what `optimizer_tensors` took."""
+    parameters = {name: parameter for parameter, name in names.items()}
+    for key, value in tensors.items():
+        optimizer, parameter, moment = key.split("/")
+        target = parameters[parameter]
+        # Step counters stay on the CPU, as the optimiser made them; moments follow their weights.
+        value = value if value.ndim == 0 else value.to(target.device)
+        optimizers[optimizer].state[target][moment] = value
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    found = [path for path in directory.glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    _flush(path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,398 @@
+"""The trainer: a loop over phases that knows no paper, on one CPU or many GPUs.
+
+Learning rates are pure functions of progress and batches are pure functions of position, so that
+what has to be saved is small and a resumed run is the run itself, bit by bit.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from segan import distributed
+from segan.data.loading import Draws, batches
+from segan.data.sample import Dataset
+from segan.data.views import Units
+from segan.errors import ConfigError, DivergenceError, Interrupted
+from segan.evaluation.health import HealthMonitor, mask_statistics
+from segan.methods.base import Losses, Method, Phase
+from segan.segmenter import Segmenter
+from segan.training.config import TrainConfig
+from segan.training.console import Console
+from segan.training.ema import AveragedSegmenter
+from segan.training.logbook import Logbook
+from segan.training.optimizers import OptimizerConfig, build_optimizer, learning_rate
+from segan.training.panels import panel, write_png
+from segan.training.state import (
+    State,
+    load_optimizer_tensors,
+    load_state,
+    optimizer_tensors,
+    save_state,
+)
+
+# Draws far beyond any run: the fixed windows that panels show and the monitor looks at.
+_PREVIEW_DRAW = 2**40
+_PREVIEW_WINDOWS = 64
+_MOST_SKIPPED_UPDATES = 10
+
+
+class Trainer:
+    """Trains a method on a data set, inside a run directory.
+
+    Args:
+        method: Networks, phases and losses.
+        dataset: What the method's view draws from.
+        units: The view's units of `dataset`.
+        config: Length, batches, optimisers.
+        accelerator: Device, precision and processes.
+        directory: The run; `state`, `samples` and metrics go here.
+        facts: JSON-able facts about the run, kept in every checkpoint and compared on resume.
+        write_segmenter: Called with a path, the averaged segmenter and the images it has seen,
+            for each of `config.snapshots`.
+
+    Raises:
+        ConfigError: The batch does not divide over processes and micro-batches, or an optimiser
+            is configured that no phase uses.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        dataset: Dataset,
+        units: Units,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        directory: Path,
+        facts: dict[str, Any],
+        write_segmenter: Callable[[Path, Segmenter, int], None],
+    ) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        self.directory = directory
+        self.facts = facts
+        self.write_segmenter = write_segmenter
+        self.draws_from = Draws(dataset, method.view, units, config.seed)
+        self.step = 0
+        self.draws = 0
+        self.num_steps = -(-config.images // config.batch_size)
+        self.share = _share(config, accelerator.num_processes)
+        self.method = method
+        self.parameters = {
+            phase.name: [
+                parameter
+                for name in phase.trains
+                for parameter in getattr(method, name).parameters()
+                if parameter.requires_grad
+            ]
+            for phase in method.phases
+        }
+        self.wrapped = accelerator.prepare_model(method)
+        self.names = {parameter: name for name, parameter in method.named_parameters()}
+        self.ema = AveragedSegmenter(method.segmenter, config.ema_halflife_images)
+        self.optimizer_configs = _optimizer_configs(config, method.phases)
+        self.optimizers = {
+            name: build_optimizer(
+                settings,
+                _unique(
+                    parameter
+                    for phase in method.phases
+                    if _owner(phase) == name
+                    for parameter in self.parameters[phase.name]
+                ),
+            )
+            for name, settings in self.optimizer_configs.items()
+        }
+        self.health = HealthMonitor(config.health)
+        self.skipped_updates = 0
+        self.stop_signal: int | None = None
+
+    # The loop.
+
+    @property
+    def images_seen(self) -> int:
+        """Images the run has trained on so far, over all processes."""
+        return self.step * self.config.batch_size
+
+    def run(self) -> None:
+        """Train to the end, or to a signal.
+
+        Raises:
+            Interrupted: SIGTERM or SIGINT came; the state was saved first.
+            DivergenceError: Losses stayed non-finite, or masks collapsed and `health.stop` is set.
+        """
+        config, main = self.config, self.accelerator.is_main_process
+        preview = self._preview_batch()
+        if main:
+            logbook = Logbook(self.directory, step=self.step, tensorboard=config.tensorboard)
+        self.incoming = batches(
+            self.draws_from,
+            batch_size=config.batch_size,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+            start=self.draws,
+            workers=config.workers,
+        )
+        with self._signals(), Console(self.num_steps, start=self.step, quiet=not main) as console:
+            if main and self.step == 0:
+                self._write_panel(preview)
+            while self.step < self.num_steps:
+                started = time.perf_counter()
+                terms = self.iterate()
+                seconds = time.perf_counter() - started
+                if _due(self.step, config.log_every):
+                    values = self._means(terms) | {"seconds_per_step": seconds}
+                    if main:
+                        logbook.write(self.step, {"images": self.images_seen} | values)
+                        console.show(values)
+                if _due(self.step, config.health.every):
+                    self._check_health(preview, self._means(terms), console)
+                if main and (_due(self.step, config.sample_every) or self.step == self.num_steps):
+                    self._write_panel(preview)
+                last = self.step == self.num_steps
+                if last or _due(self.step, config.checkpoint_every):
+                    self.save()
+                if main:
+                    self._write_snapshot()
+                console.advance(self.step)
+                if not last:
+                    self._stop_if_told()
+
+    def iterate(self) -> dict[str, Tensor]:
+        """One training iteration: every phase that is due, in order; the terms it logged."""
+        log: dict[str, Tensor] = {}
+        self.method.progress = self.step / self.num_steps
+        # Noise that a method draws itself depends on the step alone.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        for name, optimizer in self.optimizers.items():
+            rate = learning_rate(self.optimizer_configs[name], (self.step + 1) / self.num_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        shared = self._draw()
+        for phase in self.method.phases:
+            if self.step % phase.every:
+                continue
+            for repeat in range(phase.repeat):
+                terms = self.update(phase, shared if repeat == 0 else self._draw())
+                log |= {f"{phase.name}/{name}": value for name, value in terms.items()}
+        self.step += 1
+        self.ema.update(
+            self.method.segmenter,
+            images_seen=self.images_seen,
+            batch_size=self.config.batch_size,
+        )
+        return log
+
+    def update(self, phase: Phase, micro_batches: list[Any]) -> dict[str, Tensor]:
+        """One optimiser step on the mean loss of the micro-batches; its mean terms.
+
+        Raises:
+            DivergenceError: This update and the nine before it were not finite.
+        """
+        trained = self.parameters[phase.name]
+        _train_only(self.method, trained)
+        optimizer = self.optimizers[_owner(phase)]
+        optimizer.zero_grad(set_to_none=True)
+        results: list[Losses] = []
+        for index, batch in enumerate(micro_batches):
+            last = index == len(micro_batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                result: Losses = self.wrapped(phase.name, batch)
+                self.accelerator.backward(result.total / len(micro_batches))
+            results.append(result)
+        norm = nn.utils.clip_grad_norm_(trained, self.config.clip_norm or float("inf"))
+        total = torch.stack([result.total.detach() for result in results]).sum()
+        # Gradients are the same on every process; a loss may be bad on one of them only.
+        bad = not bool(torch.isfinite(norm + total))
+        if distributed.any_rank(bad, total.device):
+            self._skip(phase)
+        else:
+            optimizer.step()
+            self.skipped_updates = 0
+        return {
+            name: torch.stack([result.terms[name].float() for result in results]).mean()
+            for name in results[0].terms
+        }
+
+    def _skip(self, phase: Phase) -> None:
+        self.skipped_updates += 1
+        if self.skipped_updates >= _MOST_SKIPPED_UPDATES:
+            raise DivergenceError(
+                f"step {self.step}: the loss of phase {phase.name!r} was not finite in "
+                f"{_MOST_SKIPPED_UPDATES} updates running; weights were left as they were. "
+                "Lower the learning rate or train in fp32"
+            )
+
+    def _draw(self) -> list[Any]:
+        """This process's share of the next global batch, as micro-batches on its device."""
+        batch = next(self.incoming)
+        self.draws += 1
+        return [_to_device(part, self.accelerator.device) for part in _split(batch, self.share)]
+
+    # What people and monitors see.
+
+    def _preview_batch(self) -> Any:
+        """The same windows in every call, on this device."""
+        count = min(_PREVIEW_WINDOWS, max(8, len(self.draws_from.items)))
+        items = [self.draws_from[_PREVIEW_DRAW + i] for i in range(count)]
+        return _to_device(
+            type(items[0])(*(torch.stack(field) for field in zip(*items, strict=True))),
+            self.accelerator.device,
+        )
+
+    def _write_panel(self, batch: Any) -> None:
+        preview = self.method.preview(self.ema.segmenter, batch)
+        write_png(self.directory / "samples" / f"step-{self.step:06d}.png", panel(preview))
+
+    def _write_snapshot(self) -> None:
+        """Keep the averaged segmenter if an evenly spaced moment has just passed."""
+        count = self.config.snapshots
+        passed = self.step * count // self.num_steps
+        if count and passed > (self.step - 1) * count // self.num_steps:
+            path = self.directory / "snapshots" / f"{passed:03d}-of-{count:03d}.safetensors"
+            self.write_segmenter(path, self.ema.segmenter, self.images_seen)
+
+    def _means(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        if not terms:
+            return {}
+        values = distributed.mean_over_ranks(torch.stack(list(terms.values())))
+        return dict(zip(terms, values.tolist(), strict=True))
+
+    def _check_health(self, batch: Any, terms: dict[str, float], console: Console) -> None:
+        preview = self.method.preview(self.ema.segmenter, batch)
+        statistics = mask_statistics(preview.masks, preview.inside)
+        for warning in self.health.update(self.step, statistics, terms):
+            console.warn(warning.message)
+        if self.health.collapsed and self.config.health.stop:
+            self.save()
+            raise DivergenceError(
+                f"step {self.step}: masks have collapsed ({', '.join(self.health.active)}); "
+                "the run was stopped as train.health.stop asks"
+            )
+
+    # Stopping and resuming.
+
+    def save(self) -> None:
+        """Write a checkpoint; all processes wait until it is on disk."""
+        if self.accelerator.is_main_process:
+            save_state(self.directory / "state", self._state())
+        distributed.barrier()
+
+    def resume(self) -> bool:
+        """Continue from the newest good checkpoint; whether there was one.
+
+        Raises:
+            ConfigError: There are checkpoints, but of another configuration or unreadable.
+        """
+        state = load_state(self.directory / "state")
+        if state is None:
+            return False
+        if state.facts["run"] != self.facts:
+            raise ConfigError(f"{self.directory}/state belongs to another configuration")
+        self.method.load_state_dict(state.tensors["model"])
+        self.ema.segmenter.load_state_dict(state.tensors["ema"])
+        load_optimizer_tensors(self.optimizers, self.names, state.tensors["optimizers"])
+        self.step, self.draws = state.facts["step"], state.facts["draws"]
+        self.skipped_updates = state.facts["skipped_updates"]
+        self.health.load_state(state.facts["health"])
+        return True
+
+    def _state(self) -> State:
+        return State(
+            {
+                "model": self.method.state_dict(),
+                "ema": self.ema.segmenter.state_dict(),
+                "optimizers": optimizer_tensors(self.optimizers, self.names),
+            },
+            {
+                "step": self.step,
+                "draws": self.draws,
+                "skipped_updates": self.skipped_updates,
+                "health": self.health.state(),
+                "run": self.facts,
+            },
+        )
+
+    def _stop_if_told(self) -> None:
+        if distributed.any_rank(self.stop_signal is not None, self.accelerator.device):
+            self.save()
+            raise Interrupted(
+                f"stopped at step {self.step} of {self.num_steps}; the same command resumes"
+            )
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT end the current iteration, not the process."""
+
+        def note(number: int, _frame: Any) -> None:
+            self.stop_signal = number
+
+        previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _owner(phase: Phase) -> str:
+    return phase.optimizer or phase.name
+
+
+def _unique(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return list(dict.fromkeys(parameters))
+
+
+def _optimizer_configs(
+    config: TrainConfig, phases: tuple[Phase, ...]
+) -> dict[str, OptimizerConfig]:
+    names = list(dict.fromkeys(_owner(phase) for phase in phases))
+    for name in config.optimizers:
+        if name not in names:
+            raise ConfigError(
+                f"'train.optimizers.{name}': this method's optimisers are {', '.join(names)}"
+            )
+    return {name: config.optimizers.get(name, OptimizerConfig()) for name in names}
+
+
+def _share(config: TrainConfig, num_processes: int) -> int:
+    """Images per forward pass of one process."""
+    if config.batch_size % num_processes:
+        raise ConfigError(
+            f"'train.batch_size' is {config.batch_size}, over all processes together; "
+            f"it must be divisible by the {num_processes} processes of this run"
+        )
+    local = config.batch_size // num_processes
+    micro = config.micro_batch or local
+    if local % micro:
+        raise ConfigError(
+            f"'train.micro_batch' is {micro}; it must divide the {local} images of a process"
+        )
+    return micro
+
+
+def _train_only(method: Method, trained: list[nn.Parameter]) -> None:
+    """Freeze all networks but those a phase trains."""
+    chosen = set(trained)
+    for parameter in method.parameters():
+        parameter.requires_grad_(parameter in chosen)
+
+
+def _split(batch: Any, size: int) -> list[Any]:
+    """A named tuple of tensors as named tuples of `size` items each."""
+    parts = [field.split(size) for field in batch]
+    return [type(batch)(*fields) for fields in zip(*parts, strict=True)]
+
+
+def _to_device(batch: Any, device: torch.device) -> Any:
+    return type(batch)(*(field.to(device, non_blocking=True) for field in batch))

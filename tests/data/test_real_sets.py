@@ -1,0 +1,92 @@
+"""What DATASETS.md measured about the real sets, through their readers."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from segan.data.datasets.ccp import Ccp, CcpConfig
+from segan.data.datasets.dsb2018 import Dsb2018, Dsb2018Config, look_of
+from segan.data.datasets.raccoon import Raccoon, RaccoonConfig
+from segan.data.datasets.wbc import Wbc, WbcConfig
+from segan.data.images import read_image
+from segan.data.inspection import inspect
+from segan.data.sample import Instances, Mask, Sample, Split
+
+SPLITS: tuple[Split, ...] = ("all", "train", "dev", "test")
+
+
+@pytest.fixture
+def data() -> Path:
+    if "SEGAN_DATA" not in os.environ:
+        pytest.skip("SEGAN_DATA is unset: it names the folder of the real sets")
+    return Path(os.environ["SEGAN_DATA"])
+
+
+def check(sample: Sample) -> None:
+    """Boxes lie inside the picture and the truth is of its size."""
+    height, width = sample.image.shape[1:]
+    if sample.boxes is not None:
+        x0, y0, x1, y1 = sample.boxes.unbind(1)
+        assert bool(((x0 >= 0) & (x0 < x1) & (x1 <= width)).all())
+        assert bool(((y0 >= 0) & (y0 < y1) & (y1 <= height)).all())
+    if isinstance(sample.truth, Mask):
+        assert sample.truth.mask.shape == (height, width)
+    if isinstance(sample.truth, Instances):
+        assert sample.boxes is not None
+        assert sample.truth.labels.shape == (height, width)
+        assert int(sample.truth.labels.max()) == len(sample.boxes)
+
+
+def digests(folder: Path, suffix: str, names: list[str]) -> list[str]:
+    files = {name: folder / f"{name}{suffix}" for name in names}
+    return [picture.digest for picture in inspect(files, folder)[0]]
+
+
+def test_dsb2018(data: Path) -> None:
+    root = data / "DSB2018"
+    datasets = {split: Dsb2018(Dsb2018Config(root=root), split) for split in SPLITS}
+    assert [len(dataset) for dataset in datasets.values()] == [170, 105, 35, 30]
+    assert not datasets["all"].skipped
+    looks = Counter(look_of(read_image(path)) for path in root.glob("*/*/images/*.png"))
+    assert looks == {"dark": 139, "purple": 27, "light": 4}
+    for index in range(0, 170, 17):
+        check(datasets["all"][index])
+
+
+def test_wbc(data: Path) -> None:
+    config = WbcConfig(root=data / "segmentation_WBC")
+    datasets = {split: Wbc(config, split) for split in SPLITS}
+    assert [len(dataset) for dataset in datasets.values()] == [300, 199, 53, 48]
+    samples = [datasets["all"][i] for i in range(300)]
+    for sample in samples:
+        check(sample)
+    assert [sample.name for sample in samples] == [f"{i:03}" for i in range(1, 301)]
+    shares = [s.truth.mask.float().mean() for s in samples if isinstance(s.truth, Mask)]
+    assert torch.stack(shares).mean() == pytest.approx(0.313, abs=5e-4)
+    one, copy = digests(data / "segmentation_WBC" / "Dataset 1", ".bmp", ["112", "139"])
+    assert one == copy
+
+
+def test_ccp(data: Path) -> None:
+    config = CcpConfig(root=data / "clothing-co-parsing")
+    datasets = {split: Ccp(config, split) for split in SPLITS}
+    assert [len(dataset) for dataset in datasets.values()] == [803, 478, 170, 155]
+    for index in range(0, 803, 80):
+        check(datasets["all"][index])
+
+
+def test_raccoon(data: Path) -> None:
+    config = RaccoonConfig(root=data / "raccoon")
+    datasets = {split: Raccoon(config, split) for split in SPLITS}
+    assert [len(dataset) for dataset in datasets.values()] == [200, 137, 33, 30]
+    samples = [datasets["all"][i] for i in range(200)]
+    for sample in samples:
+        check(sample)
+    assert sum(len(sample.boxes) for sample in samples if sample.boxes is not None) == 217
+    for pair in ((11, 116), (83, 120), (52, 74), (65, 98)):
+        names = [f"raccoon-{number}" for number in pair]
+        one, copy = digests(data / "raccoon" / "images", ".jpg", names)
+        assert one == copy

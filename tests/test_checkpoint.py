@@ -1,0 +1,137 @@
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from segan import config, networks
+from segan.checkpoint import FORMAT_VERSION, load_segmenter, save_segmenter
+from segan.errors import ConfigError, DivergenceError
+from segan.networks.unet import UNetConfig
+from segan.segmenter import MaskSegmenter, WindowSpec
+
+SETTINGS = UNetConfig(width=4, depth=2)
+WINDOW = WindowSpec(size=64, context=1.6, scale=64 / 37)
+PROVENANCE = {"supervision": {"train": "boxes"}, "method": "cut_paste", "seed": 3}
+
+
+def make_segmenter() -> MaskSegmenter:
+    torch.manual_seed(0)
+    network = networks.build(SETTINGS)
+    return MaskSegmenter(network, stride=network.stride)
+
+
+def write(path: Path, segmenter: MaskSegmenter | None = None) -> Path:
+    save_segmenter(
+        path,
+        segmenter or make_segmenter(),
+        network=config.as_tree(SETTINGS),
+        window=WINDOW,
+        provenance=PROVENANCE,
+    )
+    return path
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """The file again, with entries of its header changed."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["segan"])
+    path.write_bytes(save(load(data), {"segan": json.dumps(header | changes)}))
+
+
+def test_round_trip_is_bitwise(tmp_path):
+    segmenter = make_segmenter().eval()
+    loaded = load_segmenter(write(tmp_path / "new" / "segmenter.safetensors", segmenter))
+    images = torch.rand(2, 3, 33, 21)
+    assert torch.equal(loaded.segmenter(images), segmenter(images))
+    assert loaded.window == WINDOW
+    assert not loaded.segmenter.training
+    assert loaded.metadata["supervision"] == {"train": "boxes"}
+    assert loaded.metadata["seed"] == 3
+    # A run directory stands for the segmenter in it.
+    assert load_segmenter(tmp_path / "new").sha256 == loaded.sha256
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["segmenter.safetensors"]
+
+
+def test_equal_segmenters_make_equal_files(tmp_path):
+    first, second = write(tmp_path / "a"), write(tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_non_finite_weights_are_never_written(tmp_path):
+    path = write(tmp_path / "s.safetensors")
+    before = path.read_bytes()
+    broken = make_segmenter()
+    with torch.no_grad():
+        next(broken.parameters())[0] = float("nan")
+    with pytest.raises(DivergenceError, match=r"stem\.0\.weight"):
+        write(path, broken)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("length", [0, 5, 40, 3000])
+def test_truncated_files_are_refused(tmp_path, length):
+    path = write(tmp_path / "s.safetensors")
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ConfigError, match="not a whole safetensors file"):
+        load_segmenter(path)
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "s.safetensors"
+    with pytest.raises(ConfigError, match="cannot read segmenter .*No such file"):
+        load_segmenter(path)
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(ConfigError, match="not a whole safetensors file"):
+        load_segmenter(path)
+    path.write_bytes(save({"weight": torch.zeros(1)}, {"format": "pt"}))
+    with pytest.raises(ConfigError, match="no segmenter that segan saved"):
+        load_segmenter(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": FORMAT_VERSION + 1}, "update segan"),
+        ({"format_version": "1"}, "no format version"),
+        ({"foreground": 0}, "foreground is 0"),
+        ({"supervision": None}, "supervision"),
+        ({"network": {"type": "unet", "width": 8, "depth": 2}}, r"\[8\], .*want float32 \[16\]"),
+        ({"network": {"type": "unet", "width": 4, "depth": 3}}, "is missing, .*want float32"),
+        ({"network": {"type": "unet", "width": 4, "depth": 1}}, "none of that name"),
+        ({"network": {"type": "unet", "width": 10**6, "depth": 6}}, "want float32"),
+        ({"network": {"type": "unet", "width": 2**62, "depth": 6}}, "too large"),
+        ({"network": {"type": "os.system"}}, "network"),
+        ({"network": ["unet"]}, "network"),
+        ({"window": {"size": 64, "context": 1.6, "scale": 1e9}}, "impossible window"),
+        ({"window": {"size": 64, "context": float("nan")}}, "impossible window"),
+        ({"window": {"size": "__import__('os')", "context": 1}}, "size"),
+        ({"window": 3}, "window"),
+    ],
+)
+def test_hostile_headers_are_refused_in_one_line(tmp_path, changes, message):
+    path = write(tmp_path / "s.safetensors")
+    rewrite(path, **changes)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_segmenter(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    path = write(tmp_path / "s.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-4:] = struct.pack("<f", float("inf"))
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="is not finite"):
+        load_segmenter(path)
+
+
+def test_header_that_is_not_json_is_refused(tmp_path):
+    path = tmp_path / "s.safetensors"
+    for entry in ("{", "[]", "[" * 100_000):
+        path.write_bytes(save({"weight": torch.zeros(1)}, {"segan": entry}))
+        with pytest.raises(ConfigError, match="the file is damaged"):
+            load_segmenter(path)

@@ -1,0 +1,244 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from segan import config, export, networks, predict
+from segan.checkpoint import load_segmenter, save_segmenter
+from segan.data.images import read_image
+from segan.errors import ConfigError, DataError
+from segan.networks import UNetConfig
+from segan.overlay import MASK_COLOR, overlay
+from segan.predict import probability_in_boxes
+from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
+
+WINDOW = WindowSpec(size=16, context=1.5, scale=0.5)
+
+
+def save_model(path: Path, *, seed: int = 0, window: WindowSpec | None = WINDOW) -> Path:
+    torch.manual_seed(seed)
+    settings = UNetConfig(width=4, depth=1)
+    network = networks.build(settings)
+    save_segmenter(
+        path,
+        MaskSegmenter(network, stride=network.stride),
+        network=config.as_tree(settings),
+        window=window,
+        provenance={"supervision": {"train": "none"}},
+    )
+    return path
+
+
+def save_picture(path: Path, seed: int, size: tuple[int, int] = (40, 31)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_model(tmp_path / "segmenter.safetensors")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    root = tmp_path / "pictures"
+    save_picture(root / "x.png", 0)
+    save_picture(root / "a" / "x.png", 1, (33, 50))
+    save_picture(root / "b" / "x.png", 2)
+    save_picture(root / "b" / "x.jpg", 3)
+    return root
+
+
+def outputs(out: Path) -> list[str]:
+    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+
+
+def test_index_png_is_the_mask_and_has_the_name_of_its_picture(tmp_path, model, pictures):
+    summary = predict.predict(model, [pictures], tmp_path / "out")
+    names = ["a/x.png", "b/x.jpg.png", "b/x.png.png", "x.png"]
+    folders = ("masks", "overlays")
+    assert outputs(tmp_path / "out") == [f"{folder}/{name}" for folder in folders for name in names]
+    assert summary.num_written == 4
+    assert "4 masks written" in str(summary)
+    loaded = load_segmenter(model)
+    whole = export.WholePicture(loaded.segmenter, scale=WINDOW.scale)
+    with torch.inference_mode():
+        expected, _ = whole(read_image(pictures / "a/x.png").permute(1, 2, 0)[None])
+    with Image.open(tmp_path / "out/masks/a/x.png") as mask:
+        assert mask.mode == "P"
+        assert mask.getpalette()[3:6] == list(MASK_COLOR)
+        np.testing.assert_array_equal(np.asarray(mask), expected[0])
+    data = (tmp_path / "out/masks/a/x.png").read_bytes()
+    assert data[24] == 8  # bits per index: more than one would need to be unpacked by readers
+    assert 0 < expected.float().mean() < 1
+
+
+def test_restart_writes_only_what_is_missing(tmp_path, model, pictures):
+    out = tmp_path / "out"
+    predict.predict(model, [pictures], out)
+    before = {name: (out / name).read_bytes() for name in outputs(out)}
+    (out / "masks/x.png").unlink()
+    (out / "overlays/a/x.png").unlink()
+    stamp = (out / "masks/b/x.png.png").stat().st_mtime_ns
+    summary = predict.predict(model, [pictures], out)
+    assert (summary.num_written, summary.num_finished) == (2, 2)
+    assert {name: (out / name).read_bytes() for name in outputs(out)} == before
+    assert (out / "masks/b/x.png.png").stat().st_mtime_ns == stamp
+
+
+def test_interrupted_runs_leave_only_whole_files(tmp_path, model, pictures, monkeypatch):
+    out = tmp_path / "out"
+    write = predict._write
+
+    def fail_late(folder, result):
+        if result[0].name == "x":
+            raise KeyboardInterrupt
+        return write(folder, result)
+
+    monkeypatch.setattr(predict, "_write", fail_late)
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(model, [pictures], out)
+    assert len(outputs(out)) == 6
+    assert not list(out.rglob(".*"))
+    monkeypatch.undo()
+    assert predict.predict(model, [pictures], out).num_finished == 3
+
+
+def test_out_of_another_run_is_refused(tmp_path, model, pictures):
+    out = tmp_path / "out"
+    predict.predict(model, [pictures / "a"], out)
+    before = outputs(out)
+    other = save_model(tmp_path / "other.safetensors", seed=1)
+    with pytest.raises(ConfigError, match="another segmenter_sha256"):
+        predict.predict(other, [pictures / "a"], out)
+    # Equal names of different pictures: nothing there counts as finished.
+    with pytest.raises(ConfigError, match="another root"):
+        predict.predict(model, [pictures / "b"], out)
+    assert outputs(out) == before
+    predict.predict(other, [pictures / "b"], out, overwrite=True)
+    assert "masks/b/x.png.png" not in before
+    assert outputs(out) == [
+        "masks/x.jpg.png", "masks/x.png.png", "overlays/x.jpg.png", "overlays/x.png.png"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_foreign_out_is_refused_and_untouched(tmp_path, model, pictures, overwrite):
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter.tex").write_text("")
+    with pytest.raises(ConfigError, match="did not write"):
+        predict.predict(model, [pictures], out, overwrite=overwrite)
+    assert [path.name for path in out.iterdir()] == ["chapter.tex"]
+
+
+def test_out_inside_the_pictures_is_not_read_as_pictures(tmp_path, model, pictures):
+    predict.predict(model, [pictures], pictures / "out")
+    assert predict.predict(model, [pictures], pictures / "out").num_finished == 4
+
+
+def test_bad_images_are_named_and_skipped(tmp_path, model, pictures, capsys):
+    (pictures / "broken.png").write_bytes((pictures / "x.png").read_bytes()[:500])
+    summary = predict.predict(model, [pictures], tmp_path / "out")
+    assert summary.num_written == 4
+    assert [skipped.name for skipped in summary.skipped] == [str(pictures / "broken.png")]
+    assert "broken.png" in capsys.readouterr().err.replace("\n", "")
+    assert "1 images cannot be read" in str(summary)
+    # Nothing but bad images is an error.
+    with pytest.raises(DataError, match="none of the 1 images"):
+        predict.predict(model, [pictures / "broken.png"], tmp_path / "none")
+
+
+def test_mistakes_write_nothing(tmp_path, model, pictures):
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="no image or folder .*nowhere"):
+        predict.predict(model, [pictures / "nowhere"], out)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no images in"):
+        predict.predict(model, [tmp_path / "empty"], out)
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("image,x0,y0,x1,y1\nx.png,100,100,120,120\n")
+    with pytest.raises(ConfigError, match="outside the picture"):
+        predict.predict(model, [pictures / "x.png"], out, boxes=boxes)
+    whole = save_model(tmp_path / "whole.safetensors", window=None)
+    with pytest.raises(ConfigError, match="without boxes"):
+        predict.predict(whole, [pictures], out, boxes=boxes)
+    assert not out.exists()
+
+
+class Bright(Segmenter):
+    """Bright pixels are objects."""
+
+    foreground = 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        mask = (images.mean(1, keepdim=True) - 0.25).mul(20).sigmoid()
+        return torch.cat([1 - mask, mask], dim=1)
+
+
+def test_boxes_confine_masks_and_join_them():
+    picture = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    picture[:, 5:20, 5:50] = 255
+    boxes = torch.tensor([[5, 5, 20, 20], [15, 5, 30, 20], [40, 30, 50, 40]]).float()
+    probability = probability_in_boxes(Bright(), WindowSpec(size=32, context=1.6), picture, boxes)
+    expected = torch.zeros(40, 60, dtype=torch.bool)
+    expected[5:20, 5:30] = True
+    assert torch.equal(probability > 0.5, expected)
+    outside = torch.ones(40, 60, dtype=torch.bool)
+    for x0, y0, x1, y1 in boxes.int().tolist():
+        outside[y0:y1, x0:x1] = False
+    assert not probability[outside].any()
+
+
+def test_boxes_from_a_file_reach_their_pictures(tmp_path, model, pictures, capsys):
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("image,x0,y0,x1,y1\na/x.png,10,5,30,25\n")
+    out = tmp_path / "out"
+    summary = predict.predict(model, [pictures], out, boxes=boxes)
+    assert summary.without_boxes == ("b/x.jpg", "b/x.png", "x")
+    assert "no boxes for b/x.jpg" in capsys.readouterr().err
+    assert outputs(out) == ["masks/a/x.png", "overlays/a/x.png"]
+    mask = np.asarray(Image.open(out / "masks/a/x.png"))
+    assert mask[5:25, 10:30].any()
+    mask = mask.copy()
+    mask[5:25, 10:30] = 0
+    assert not mask.any()
+    boxes.write_text("image,x0,y0,x1,y1\na/x.png,10,5,31,25\n")
+    with pytest.raises(ConfigError, match="another boxes_sha256"):
+        predict.predict(model, [pictures], out, boxes=boxes)
+
+
+def test_exported_file_predicts_the_same(tmp_path, model, pictures):
+    loaded = load_segmenter(model)
+    path = tmp_path / "segmenter.onnx"
+    whole = export.WholePicture(loaded.segmenter, scale=WINDOW.scale)
+    export.export_onnx(whole, path, metadata=loaded.metadata, verify=False)
+    predict.predict(model, [pictures], tmp_path / "eager")
+    predict.predict(path, [pictures], tmp_path / "exported")
+    for name in outputs(tmp_path / "eager"):
+        if name.startswith("masks"):
+            masks = [np.asarray(Image.open(tmp_path / run / name)) for run in ("eager", "exported")]
+            assert (masks[0] == masks[1]).mean() > 0.999
+    with pytest.raises(ConfigError, match="the segmenter file itself"):
+        predict.predict(path, [pictures], tmp_path / "no", boxes=tmp_path / "boxes.csv")
+    shutil.copy(model, tmp_path / "renamed.onnx")
+    with pytest.raises(ConfigError, match="is not an ONNX model"):
+        predict.predict(tmp_path / "renamed.onnx", [pictures], tmp_path / "no")
+
+
+def test_overlay_marks_the_outline_and_leaves_the_rest():
+    picture = np.full((60, 80, 3), 100, dtype=np.uint8)
+    mask = np.zeros((60, 80), dtype=np.uint8)
+    mask[20:40, 0:50] = 1
+    drawn = overlay(picture, mask)
+    assert (drawn[mask == 0] == 100).all()
+    assert tuple(drawn[20, 10]) == MASK_COLOR
+    assert tuple(drawn[30, 49]) == MASK_COLOR
+    # The object may go on beyond the picture: no line along its border.
+    assert tuple(drawn[30, 0]) == tuple(drawn[30, 25]) != MASK_COLOR
+    assert (picture == 100).all()
