@@ -376,7 +376,8 @@ def _write(out: Path, result: tuple[Job, Tensor | Skipped, Tensor | None]) -> Sk
         Image.fromarray(overlay(picture.permute(1, 2, 0).numpy(), mask.numpy())).save(aside)
     height, width = mask.shape
     indexed = Image.frombytes("P", (width, height), mask.numpy().tobytes())
-    indexed.putpalette([0, 0, 0, *MASK_COLOR])
+    # All 256 entries: with fewer, Pillow packs several indices into a byte.
+    indexed.putpalette(bytes([0, 0, 0, *MASK_COLOR]).ljust(3 * 256, b"\0"))
     with written_aside(mask_path) as aside:
-        indexed.save(aside, bits=8)
+        indexed.save(aside)
     return None

@@ -82,7 +82,7 @@ def test_truncated_files_are_refused(tmp_path, length):
 
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "s.safetensors"
-    with pytest.raises(ConfigError, match="cannot read segmenter .*No such file"):
+    with pytest.raises(ConfigError, match=r"cannot read segmenter .*No such file"):
         load_segmenter(path)
     path.write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(ConfigError, match="not a whole safetensors file"):

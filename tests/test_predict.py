@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segan import config, export, networks, predict
 from segan.checkpoint import load_segmenter, save_segmenter
-from segan.data.images import read_image
+from segan.data.images import read_image, read_mask
 from segan.errors import ConfigError, DataError
 from segan.networks import UNetConfig
 from segan.overlay import MASK_COLOR, overlay
@@ -73,8 +73,9 @@ def test_index_png_is_the_mask_and_has_the_name_of_its_picture(tmp_path, model, 
         assert mask.mode == "P"
         assert mask.getpalette()[3:6] == list(MASK_COLOR)
         np.testing.assert_array_equal(np.asarray(mask), expected[0])
+    assert torch.equal(read_mask(tmp_path / "out/masks/a/x.png") > 127, expected[0] == 1)
     data = (tmp_path / "out/masks/a/x.png").read_bytes()
-    assert data[24] == 8  # bits per index: more than one would need to be unpacked by readers
+    assert data[24] == 8  # bits per index, as label readers expect
     assert 0 < expected.float().mean() < 1
 
 
@@ -137,9 +138,10 @@ def test_foreign_out_is_refused_and_untouched(tmp_path, model, pictures, overwri
     assert [path.name for path in out.iterdir()] == ["chapter.tex"]
 
 
-def test_out_inside_the_pictures_is_not_read_as_pictures(tmp_path, model, pictures):
+def test_out_inside_the_pictures_is_not_read_as_pictures(model, pictures):
     predict.predict(model, [pictures], pictures / "out")
-    assert predict.predict(model, [pictures], pictures / "out").num_finished == 4
+    summary = predict.predict(model, [pictures], pictures / "out")
+    assert (summary.num_written, summary.num_finished) == (0, 4)
 
 
 def test_bad_images_are_named_and_skipped(tmp_path, model, pictures, capsys):
@@ -156,7 +158,7 @@ def test_bad_images_are_named_and_skipped(tmp_path, model, pictures, capsys):
 
 def test_mistakes_write_nothing(tmp_path, model, pictures):
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match="no image or folder .*nowhere"):
+    with pytest.raises(ConfigError, match=r"no image or folder .*nowhere"):
         predict.predict(model, [pictures / "nowhere"], out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="no images in"):
@@ -193,6 +195,7 @@ def test_boxes_confine_masks_and_join_them():
     for x0, y0, x1, y1 in boxes.int().tolist():
         outside[y0:y1, x0:x1] = False
     assert not probability[outside].any()
+    assert probability.max() <= 1
 
 
 def test_boxes_from_a_file_reach_their_pictures(tmp_path, model, pictures, capsys):

@@ -27,7 +27,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ORIENTATION = 0x0112
-_DEEP_GRAY_MODES = frozenset({"I;16", "I;16B", "F"})
+_DEEP_GRAY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "F"})
 
 # Share of pixels, in percent, left outside at either end when deep files are scaled to 8 bits.
 _OUTLIERS = 0.02
@@ -167,14 +167,13 @@ def _read_rgb(path: Path, max_megapixels: float) -> NDArray[np.uint8]:
 
 
 def _decode(path: Path, picture: ImageFile.ImageFile, max_megapixels: float) -> NDArray[np.uint8]:
-    if _is_deep(picture) and picture.mode not in _DEEP_GRAY_MODES:
-        if picture.format == "TIFF":
-            return _scale(*_read_deep_tiff(path, max_megapixels))
-        orientation = _orientation(picture)
-        picture.load()  # OpenCV fills up truncated files, Pillow refuses them
-        return _scale(_read_deep_png(path), orientation)
-    picture.load()
+    deep_colour = _is_deep(picture) and picture.mode not in _DEEP_GRAY_MODES
+    if deep_colour and picture.format == "TIFF":
+        return _scale(*_read_deep_tiff(path, max_megapixels))
+    picture.load()  # also where OpenCV decodes: Pillow says what is wrong with a damaged file
     orientation = _orientation(picture)
+    if deep_colour:
+        return _scale(_read_deep_png(path), orientation)
     if picture.mode in _DEEP_GRAY_MODES:
         return _scale(np.asarray(picture), orientation)
     colours: Image.Image = picture

@@ -4,11 +4,15 @@ The item at a global position is a pure function of (seed, position): neither ra
 world size changes it, and resuming needs no state but the position.
 """
 
+import signal
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
@@ -53,16 +57,17 @@ class Draws(TorchDataset[Any]):
         self.view = view
         self.items = units.items
         self.seed = seed
-        self._permutation = lru_cache(maxsize=2)(self._permute)
-
-    def _permute(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.items))
 
     def __getitem__(self, position: int) -> Any:
         epoch, offset = divmod(position, len(self.items))
-        index, unit = self.items[self._permutation(epoch)[offset]]
+        index, unit = self.items[_permutation(self.seed, epoch, len(self.items))[offset]]
         rng = np.random.default_rng((self.seed, 2, position))
         return self.view(self.dataset[index], unit, rng)
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, 1, epoch)).permutation(count)
 
 
 class InfiniteBatches(Sampler[list[int]]):
@@ -96,4 +101,26 @@ def batches(
         workers: Loader processes; 0 loads in this one.
     """
     sampler = InfiniteBatches(batch_size=batch_size, rank=rank, world_size=world_size, start=start)
-    return iter(DataLoader(draws, batch_sampler=sampler, num_workers=workers))
+    return iter(
+        DataLoader(
+            draws, batch_sampler=sampler, num_workers=workers, worker_init_fn=_prepare_worker
+        )
+    )
+
+
+def _prepare_worker(_worker: int) -> None:
+    # A signal to the whole process group is the trainer's to answer; loaders end when it does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def split_batch(batch: Any, size: int) -> list[Any]:
+    """A named tuple of tensors as named tuples of `size` items each."""
+    parts = [field.split(size) for field in batch]
+    return [type(batch)(*fields) for fields in zip(*parts, strict=True)]
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A named tuple of tensors on a device."""
+    return type(batch)(*(field.to(device, non_blocking=True) for field in batch))

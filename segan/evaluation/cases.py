@@ -191,7 +191,7 @@ def _jittered(box: Tensor, picture_size: tuple[int, int], jitter: float, key: st
 
 def _offsets(key: str) -> NDArray[np.float64]:
     """Four uniform numbers in [-1, 1) that depend on the key alone."""
-    digest = hashlib.sha256(key.encode()).digest()
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
     offsets: NDArray[np.float64] = np.frombuffer(digest, np.dtype("<u8")) / 2.0**63 - 1
     return offsets
 

@@ -103,7 +103,8 @@ class Evaluation:
 
     def write_csv(self, path: Path) -> None:
         """Write one line per picture or instance; undefined values are empty."""
-        with path.open("w", newline="", encoding="utf-8") as file:
+        # File names need not be text; what cannot be decoded is written back as it was.
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.records[0]))
             writer.writeheader()
             writer.writerows(self.records)

@@ -205,9 +205,9 @@ TRIVIAL_ROWS: Mapping[str, type[ClassicalSegmenter]] = MappingProxyType(
 
 def _two_means(picture: Picture) -> Labels:
     """Lloyd's iterations for two clusters, from the split along the first principal component."""
-    colours = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
-    if not np.ptp(colours, axis=0).any():
+    if (picture == picture[0, 0]).all():
         return np.zeros(picture.shape[:2], np.bool_)
+    colours = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
     centred = colours - colours.mean(axis=0)
     axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
     start = (centred @ axis > 0).astype(np.int32)[:, None]

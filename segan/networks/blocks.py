@@ -35,7 +35,7 @@ def make_norm(kind: Norm, channels: int) -> nn.Module:
 
 def conv_block(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
     """Two 3x3 convolutions, each normalised and rectified."""
-    return nn.Sequential(
+    block = nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
         make_norm(norm, outputs),
         nn.ReLU(),
@@ -43,3 +43,9 @@ def conv_block(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
         make_norm(norm, outputs),
         nn.ReLU(),
     )
+    for layer in block:
+        if isinstance(layer, nn.Conv2d):
+            # Keeps the variance through the rectifiers, which matters where nothing normalises.
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return block

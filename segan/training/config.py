@@ -36,7 +36,7 @@ class TrainConfig:
         health: When to warn of collapse, and whether to stop.
     """
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     images: int = Field(default=16_000, ge=1)
     batch_size: int = Field(default=32, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)

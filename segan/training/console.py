@@ -19,15 +19,14 @@ _SHOWN = {"area": "mask area", "binarity": "undecided"}
 
 
 class Console:
-    """Progress with live mask statistics.
+    """Progress with live mask statistics; as a context manager, shows the bar.
 
     Args:
         num_steps: Length of the run.
-        start: Step it starts at.
         quiet: Show nothing, as on processes other than the first.
     """
 
-    def __init__(self, num_steps: int, *, start: int, quiet: bool) -> None:
+    def __init__(self, num_steps: int, *, quiet: bool) -> None:
         self.rich = RichConsole(stderr=True, quiet=quiet)
         self.num_steps = num_steps
         self.text = ""
@@ -42,7 +41,7 @@ class Console:
             console=self.rich,
             disable=quiet or not sys.stderr.isatty(),
         )
-        self.task = self.bar.add_task("", total=num_steps, completed=start, text="")
+        self.task = self.bar.add_task("", total=num_steps, text="")
 
     def __enter__(self) -> "Console":
         self.bar.start()
@@ -55,6 +54,10 @@ class Console:
         trace: TracebackType | None,
     ) -> None:
         self.bar.stop()
+
+    def start_at(self, step: int) -> None:
+        """Where a resumed run stands, before any time is measured."""
+        self.bar.reset(self.task, completed=step)
 
     def show(self, values: dict[str, float]) -> None:
         """Mask statistics and losses of the last logged step."""
@@ -72,8 +75,12 @@ class Console:
         now = time.monotonic()
         if self.bar.disable and now - self.shown_at > _SECONDS_BETWEEN_LINES:
             self.shown_at = now
-            self.rich.print(f"step {step}/{self.num_steps}  {self.text}", highlight=False)
+            self.rich.print(
+                f"step {step}/{self.num_steps}  {self.text}", highlight=False, soft_wrap=True
+            )
 
     def warn(self, message: str) -> None:
-        """A health warning, above the bar."""
-        self.rich.print(f"warning: {message}", style="yellow", highlight=False, markup=False)
+        """A warning, above the bar; on one line, however long."""
+        self.rich.print(
+            f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )

@@ -1,11 +1,26 @@
 """Where a run writes its numbers: metrics.jsonl always, TensorBoard when asked."""
 
+import importlib.util
 import json
 import math
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from segan.errors import ConfigError
+from segan.errors import ConfigError, DataError
+from segan.files import written_aside
+
+
+def require_tensorboard() -> None:
+    """Make sure that TensorBoard events can be written.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError(
+            "'train.tensorboard' needs TensorBoard: pip install \"segan[track]\", or leave it out"
+        )
 
 
 class Logbook:
@@ -14,40 +29,60 @@ class Logbook:
     Args:
         directory: The run.
         step: Where the run stands; lines of later steps, from before a crash, are dropped.
-        tensorboard: Whether to write events beside.
-
-    Raises:
-        ConfigError: TensorBoard is wanted but not installed.
+        tensorboard: Whether to write events beside; see `require_tensorboard`.
     """
 
     def __init__(self, directory: Path, *, step: int, tensorboard: bool) -> None:
         self.path = directory / "metrics.jsonl"
+        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+        with written_aside(self.path) as aside:
+            aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self.writer: Any = None
         if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise ConfigError(
-                    'train.tensorboard needs TensorBoard: pip install "segan[track]"'
-                ) from None
-            self.writer = SummaryWriter(str(directory / "tensorboard"), purge_step=step)  # type: ignore[no-untyped-call]
-        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(  # type: ignore[no-untyped-call]
+                str(directory / "tensorboard"), purge_step=step + 1
+            )
+
+    def __enter__(self) -> "Logbook":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.writer:
+            self.writer.close()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Log values at a step; a value that is not finite is written as null."""
+        """Log values at a step; a value that is not finite is written as null.
+
+        Raises:
+            DataError: The line cannot be written, as on a full disk.
+        """
         line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise DataError(f"cannot write {self.path}: {error.strerror}") from None
         if self.writer:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a last line torn by a crash is left out."""
+    """The lines of a metrics.jsonl, up to one that a crash has torn."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    # What follows the last newline was being written when the run died.
-    return [json.loads(line) for line in lines[:-1]]
+    *lines, _torn = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found

@@ -1,5 +1,6 @@
 """Optimisers by name, with a learning rate that is a pure function of progress."""
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -7,6 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from segan.config import settings
+from segan.errors import ConfigError
 
 
 @settings
@@ -32,6 +34,22 @@ class OptimizerConfig:
     warmup: float = Field(default=0.03, ge=0, le=1)
     hold: float = Field(default=0.5, ge=0, le=1)
     final: float = Field(default=0.05, ge=0, le=1)
+
+
+def optimizer_configs(
+    given: Mapping[str, OptimizerConfig], names: Sequence[str]
+) -> dict[str, OptimizerConfig]:
+    """Settings of the optimisers that a method's phases name, defaults where none are given.
+
+    Raises:
+        ConfigError: Settings are given for an optimiser that no phase names.
+    """
+    for name in given:
+        if name not in names:
+            raise ConfigError(
+                f"'train.optimizers.{name}': this method's optimisers are {', '.join(names)}"
+            )
+    return {name: given.get(name, OptimizerConfig()) for name in names}
 
 
 def build_optimizer(

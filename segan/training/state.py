@@ -28,7 +28,7 @@ class State(NamedTuple):
 
     Attributes:
         tensors: By file stem, then by name: "model", "ema", "optimizers".
-        facts: JSON-able: step, draws, configuration, health.
+        facts: JSON-able; "step" names the checkpoint.
     """
 
     tensors: dict[str, dict[str, Tensor]]
@@ -47,10 +47,7 @@ def save_state(directory: Path, state: State, *, keep: int = 2) -> Path:
         DivergenceError: Some tensor is not finite; nothing is written.
         DataError: The disk is full or not writable; earlier checkpoints are untouched.
     """
-    for file, tensors in state.tensors.items():
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise DivergenceError(f"{file}: {name} is not finite; checkpoint refused")
+    _require_finite(state)
     target = directory / f"step-{state.facts['step']:08d}"
     aside = directory / f".tmp-{target.name}-{os.getpid()}"
     try:
@@ -71,14 +68,32 @@ def save_state(directory: Path, state: State, *, keep: int = 2) -> Path:
         _write(directory / ".latest", target.name + "\n")
         (directory / ".latest").rename(directory / "LATEST")
         _flush(directory)
+        _flush(directory.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise DataError(f"cannot write checkpoint {target}: {error}") from None
-    for old in _checkpoints(directory)[keep:]:
-        shutil.rmtree(old)
-    for orphan in directory.glob(".tmp-step-*"):
-        shutil.rmtree(orphan, ignore_errors=True)
+    _purge(directory, target, keep)
     return target
+
+
+def _require_finite(state: State) -> None:
+    for file, tensors in state.tensors.items():
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise DivergenceError(
+                    f"step {state.facts['step']}: {name} of the {file} is not finite; it was not "
+                    "saved, earlier checkpoints are as they were. Lower the learning rate"
+                )
+
+
+def _purge(directory: Path, newest: Path, keep: int) -> None:
+    """Remove all but `newest` and the `keep - 1` before it, and what crashes left behind."""
+    checkpoints = _checkpoints(directory)
+    position = checkpoints.index(newest)
+    # What claims to be newer did not verify when this run was resumed from an older one.
+    unwanted = checkpoints[:position] + checkpoints[position + keep :]
+    for path in [*unwanted, *directory.glob(".tmp-step-*")]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def load_state(directory: Path) -> State | None:
@@ -100,10 +115,13 @@ def load_state(directory: Path) -> State | None:
                 continue
             tensors = {Path(f).stem: load_file(path / f) for f in facts["sha256"]}
             return State(tensors, facts)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             problems.append(f"{path.name}: {error}")
     if problems:
-        raise ConfigError(f"no checkpoint in {directory} can be read ({'; '.join(problems)})")
+        raise ConfigError(
+            f"no checkpoint in {directory} can be read ({'; '.join(problems)}); "
+            "put a good one there, or start anew with --overwrite"
+        )
     return None
 
 

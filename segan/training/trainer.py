@@ -4,10 +4,9 @@ Learning rates are pure functions of progress and batches are pure functions of 
 what has to be saved is small and a resumed run is the run itself, bit by bit.
 """
 
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,20 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from segan import distributed
-from segan.data.loading import Draws, batches
+from segan.data.loading import Draws, batches, split_batch, to_device
 from segan.data.sample import Dataset
 from segan.data.views import Units
-from segan.errors import ConfigError, DivergenceError, Interrupted
+from segan.errors import ConfigError, DataError, DivergenceError, Interrupted, SeganError
 from segan.evaluation.health import HealthMonitor, mask_statistics
 from segan.methods.base import Losses, Method, Phase
 from segan.segmenter import Segmenter
 from segan.training.config import TrainConfig
 from segan.training.console import Console
 from segan.training.ema import AveragedSegmenter
-from segan.training.logbook import Logbook
-from segan.training.optimizers import OptimizerConfig, build_optimizer, learning_rate
+from segan.training.logbook import Logbook, require_tensorboard
+from segan.training.optimizers import build_optimizer, learning_rate, optimizer_configs
 from segan.training.panels import panel, write_png
+from segan.training.signals import StopRequest
 from segan.training.state import (
     State,
     load_optimizer_tensors,
@@ -46,6 +46,8 @@ _MOST_SKIPPED_UPDATES = 10
 class Trainer:
     """Trains a method on a data set, inside a run directory.
 
+    Building one writes nothing.
+
     Args:
         method: Networks, phases and losses.
         dataset: What the method's view draws from.
@@ -57,9 +59,14 @@ class Trainer:
         write_segmenter: Called with a path, the averaged segmenter and the images it has seen,
             for each of `config.snapshots`.
 
+    Attributes:
+        step: Iterations done.
+        draws: Global batches drawn.
+        skipped_updates: Updates left out in this run because they were not finite.
+
     Raises:
-        ConfigError: The batch does not divide over processes and micro-batches, or an optimiser
-            is configured that no phase uses.
+        ConfigError: The batch does not divide over processes and micro-batches, an optimiser is
+            configured that no phase uses, or TensorBoard is wanted and missing.
     """
 
     def __init__(
@@ -73,6 +80,8 @@ class Trainer:
         facts: dict[str, Any],
         write_segmenter: Callable[[Path, Segmenter, int], None],
     ) -> None:
+        if config.tensorboard:
+            require_tensorboard()
         self.config = config
         self.accelerator = accelerator
         self.directory = directory
@@ -84,34 +93,24 @@ class Trainer:
         self.num_steps = -(-config.images // config.batch_size)
         self.share = _share(config, accelerator.num_processes)
         self.method = method
-        self.parameters = {
-            phase.name: [
-                parameter
-                for name in phase.trains
-                for parameter in getattr(method, name).parameters()
-                if parameter.requires_grad
-            ]
-            for phase in method.phases
-        }
+        self.parameters = {phase.name: _trained_by(phase, method) for phase in method.phases}
         self.wrapped = accelerator.prepare_model(method)
         self.names = {parameter: name for name, parameter in method.named_parameters()}
         self.ema = AveragedSegmenter(method.segmenter, config.ema_halflife_images)
-        self.optimizer_configs = _optimizer_configs(config, method.phases)
+        owned: dict[str, list[nn.Parameter]] = {}
+        for phase in method.phases:
+            owned.setdefault(_owner(phase), []).extend(self.parameters[phase.name])
+        self.optimizer_configs = optimizer_configs(config.optimizers, list(owned))
         self.optimizers = {
-            name: build_optimizer(
-                settings,
-                _unique(
-                    parameter
-                    for phase in method.phases
-                    if _owner(phase) == name
-                    for parameter in self.parameters[phase.name]
-                ),
-            )
+            name: build_optimizer(settings, _unique(owned[name]))
             for name, settings in self.optimizer_configs.items()
         }
         self.health = HealthMonitor(config.health)
+        self.console = Console(self.num_steps, quiet=not accelerator.is_main_process)
+        self.terms: dict[str, Tensor] = {}
         self.skipped_updates = 0
-        self.stop_signal: int | None = None
+        self._skipped_running = {phase.name: 0 for phase in method.phases}
+        self._saved_step: int | None = None
 
     # The loop.
 
@@ -126,47 +125,40 @@ class Trainer:
         Raises:
             Interrupted: SIGTERM or SIGINT came; the state was saved first.
             DivergenceError: Losses stayed non-finite, or masks collapsed and `health.stop` is set.
+            DataError: A checkpoint, a panel or the log cannot be written.
         """
-        config, main = self.config, self.accelerator.is_main_process
         preview = self._preview_batch()
-        if main:
-            logbook = Logbook(self.directory, step=self.step, tensorboard=config.tensorboard)
-        self.incoming = batches(
-            self.draws_from,
-            batch_size=config.batch_size,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-            start=self.draws,
-            workers=config.workers,
-        )
-        with self._signals(), Console(self.num_steps, start=self.step, quiet=not main) as console:
-            if main and self.step == 0:
+        main = self.accelerator.is_main_process
+        tensorboard = self.config.tensorboard
+        # Loader processes start here, before anything that a fork should not inherit.
+        self.incoming = self._batches()
+        with (
+            Logbook(self.directory, step=self.step, tensorboard=tensorboard)
+            if main
+            else nullcontext() as logbook,
+            self.console,
+            StopRequest() as stop,
+        ):
+            self.console.start_at(self.step)
+            if self.step == 0:
                 self._write_panel(preview)
             while self.step < self.num_steps:
                 started = time.perf_counter()
-                terms = self.iterate()
-                seconds = time.perf_counter() - started
-                if _due(self.step, config.log_every):
-                    values = self._means(terms) | {"seconds_per_step": seconds}
-                    if main:
-                        logbook.write(self.step, {"images": self.images_seen} | values)
-                        console.show(values)
-                if _due(self.step, config.health.every):
-                    self._check_health(preview, self._means(terms), console)
-                if main and (_due(self.step, config.sample_every) or self.step == self.num_steps):
-                    self._write_panel(preview)
+                self.terms |= self.iterate()
+                self._report(logbook, preview, time.perf_counter() - started)
                 last = self.step == self.num_steps
-                if last or _due(self.step, config.checkpoint_every):
+                if last or _due(self.step, self.config.checkpoint_every):
                     self.save()
-                if main:
-                    self._write_snapshot()
-                console.advance(self.step)
-                if not last:
-                    self._stop_if_told()
+                if not last and distributed.any_rank(stop.received, self.accelerator.device):
+                    self.save()
+                    raise Interrupted(
+                        f"stopped at step {self.step} of {self.num_steps}; the same command resumes"
+                    )
 
     def iterate(self) -> dict[str, Tensor]:
         """One training iteration: every phase that is due, in order; the terms it logged."""
         log: dict[str, Tensor] = {}
+        skipped_before = self.skipped_updates
         self.method.progress = self.step / self.num_steps
         # Noise that a method draws itself depends on the step alone.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
@@ -182,18 +174,21 @@ class Trainer:
                 terms = self.update(phase, shared if repeat == 0 else self._draw())
                 log |= {f"{phase.name}/{name}": value for name, value in terms.items()}
         self.step += 1
-        self.ema.update(
-            self.method.segmenter,
-            images_seen=self.images_seen,
-            batch_size=self.config.batch_size,
-        )
+        if self.skipped_updates == skipped_before:
+            self.ema.update(
+                self.method.segmenter,
+                images_seen=self.images_seen,
+                batch_size=self.config.batch_size,
+            )
         return log
 
     def update(self, phase: Phase, micro_batches: list[Any]) -> dict[str, Tensor]:
         """One optimiser step on the mean loss of the micro-batches; its mean terms.
 
+        An update whose loss or gradient is not finite, on any process, is left out on all.
+
         Raises:
-            DivergenceError: This update and the nine before it were not finite.
+            DivergenceError: This update and the nine before it of this phase were not finite.
         """
         trained = self.parameters[phase.name]
         _train_only(self.method, trained)
@@ -214,7 +209,7 @@ class Trainer:
             self._skip(phase)
         else:
             optimizer.step()
-            self.skipped_updates = 0
+            self._skipped_running[phase.name] = 0
         return {
             name: torch.stack([result.terms[name].float() for result in results]).mean()
             for name in results[0].terms
@@ -222,54 +217,88 @@ class Trainer:
 
     def _skip(self, phase: Phase) -> None:
         self.skipped_updates += 1
-        if self.skipped_updates >= _MOST_SKIPPED_UPDATES:
+        self._skipped_running[phase.name] += 1
+        problem = f"step {self.step}: the loss of phase {phase.name!r} was not finite"
+        if self._skipped_running[phase.name] >= _MOST_SKIPPED_UPDATES:
             raise DivergenceError(
-                f"step {self.step}: the loss of phase {phase.name!r} was not finite in "
-                f"{_MOST_SKIPPED_UPDATES} updates running; weights were left as they were. "
-                "Lower the learning rate or train in fp32"
+                f"{problem} in {_MOST_SKIPPED_UPDATES} updates running; weights were left as they "
+                "were. Lower the learning rate or train in fp32"
             )
+        self.console.warn(f"{problem}; this update was left out")
 
     def _draw(self) -> list[Any]:
         """This process's share of the next global batch, as micro-batches on its device."""
         batch = next(self.incoming)
         self.draws += 1
-        return [_to_device(part, self.accelerator.device) for part in _split(batch, self.share)]
+        parts = split_batch(batch, self.share)
+        return [to_device(part, self.accelerator.device) for part in parts]
+
+    def _batches(self) -> Iterator[Any]:
+        """This process's batches from here on."""
+        return batches(
+            self.draws_from,
+            batch_size=self.config.batch_size,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+            start=self.draws,
+            workers=self.config.workers,
+        )
 
     # What people and monitors see.
+
+    def _report(self, logbook: Logbook | None, preview: Any, seconds: float) -> None:
+        """Everything that is due after an iteration, but for the checkpoint."""
+        config = self.config
+        if _due(self.step, config.log_every):
+            values = self._means()
+            self.console.show(values)
+            counts = {"images": self.images_seen, "skipped_updates": self.skipped_updates}
+            if logbook:
+                logbook.write(self.step, counts | values | {"seconds_per_step": seconds})
+        if _due(self.step, config.health.every):
+            self._check_health(preview)
+        if _due(self.step, config.sample_every) or self.step == self.num_steps:
+            self._write_panel(preview)
+        self._write_snapshot()
+        self.console.advance(self.step)
 
     def _preview_batch(self) -> Any:
         """The same windows in every call, on this device."""
         count = min(_PREVIEW_WINDOWS, max(8, len(self.draws_from.items)))
         items = [self.draws_from[_PREVIEW_DRAW + i] for i in range(count)]
-        return _to_device(
+        return to_device(
             type(items[0])(*(torch.stack(field) for field in zip(*items, strict=True))),
             self.accelerator.device,
         )
 
     def _write_panel(self, batch: Any) -> None:
-        preview = self.method.preview(self.ema.segmenter, batch)
-        write_png(self.directory / "samples" / f"step-{self.step:06d}.png", panel(preview))
+        if self.accelerator.is_main_process:
+            preview = self.method.preview(self.ema.segmenter, batch)
+            write_png(self.directory / "samples" / f"step-{self.step:06d}.png", panel(preview))
 
     def _write_snapshot(self) -> None:
         """Keep the averaged segmenter if an evenly spaced moment has just passed."""
         count = self.config.snapshots
         passed = self.step * count // self.num_steps
-        if count and passed > (self.step - 1) * count // self.num_steps:
+        due = passed > (self.step - 1) * count // self.num_steps
+        if due and self.accelerator.is_main_process:
             path = self.directory / "snapshots" / f"{passed:03d}-of-{count:03d}.safetensors"
             self.write_segmenter(path, self.ema.segmenter, self.images_seen)
 
-    def _means(self, terms: dict[str, Tensor]) -> dict[str, float]:
-        if not terms:
+    def _means(self) -> dict[str, float]:
+        """The newest value of every term, averaged over processes."""
+        if not self.terms:
             return {}
-        values = distributed.mean_over_ranks(torch.stack(list(terms.values())))
-        return dict(zip(terms, values.tolist(), strict=True))
+        values = distributed.mean_over_ranks(torch.stack(list(self.terms.values())))
+        return dict(zip(self.terms, values.tolist(), strict=True))
 
-    def _check_health(self, batch: Any, terms: dict[str, float], console: Console) -> None:
+    def _check_health(self, batch: Any) -> None:
         preview = self.method.preview(self.ema.segmenter, batch)
         statistics = mask_statistics(preview.masks, preview.inside)
-        for warning in self.health.update(self.step, statistics, terms):
-            console.warn(warning.message)
-        if self.health.collapsed and self.config.health.stop:
+        for warning in self.health.update(self.step, statistics, self._means()):
+            self.console.warn(warning.message)
+        collapsed = self.config.health.stop and self.health.collapsed
+        if distributed.any_rank(collapsed, self.accelerator.device):
             self.save()
             raise DivergenceError(
                 f"step {self.step}: masks have collapsed ({', '.join(self.health.active)}); "
@@ -279,10 +308,25 @@ class Trainer:
     # Stopping and resuming.
 
     def save(self) -> None:
-        """Write a checkpoint; all processes wait until it is on disk."""
+        """Write a checkpoint of this step, once; all processes wait until it is on disk.
+
+        Raises:
+            DivergenceError: Something is not finite; nothing was written.
+            DataError: The disk is full or not writable. Like the above, raised on all processes.
+        """
+        if self._saved_step == self.step:
+            return
+        state = self._state()
+        error: SeganError | None = None
         if self.accelerator.is_main_process:
-            save_state(self.directory / "state", self._state())
-        distributed.barrier()
+            try:
+                save_state(self.directory / "state", state)
+            except SeganError as found:
+                error = found
+        # No process may wait for another that has given up.
+        if distributed.any_rank(error is not None, self.accelerator.device):
+            raise error or DataError("the first process could not write its checkpoint")
+        self._saved_step = self.step
 
     def resume(self) -> bool:
         """Continue from the newest good checkpoint; whether there was one.
@@ -293,14 +337,27 @@ class Trainer:
         state = load_state(self.directory / "state")
         if state is None:
             return False
-        if state.facts["run"] != self.facts:
+        tensors, facts = state
+        if facts["run"] != self.facts:
             raise ConfigError(f"{self.directory}/state belongs to another configuration")
-        self.method.load_state_dict(state.tensors["model"])
-        self.ema.segmenter.load_state_dict(state.tensors["ema"])
-        load_optimizer_tensors(self.optimizers, self.names, state.tensors["optimizers"])
-        self.step, self.draws = state.facts["step"], state.facts["draws"]
-        self.skipped_updates = state.facts["skipped_updates"]
-        self.health.load_state(state.facts["health"])
+        world_size = self.accelerator.num_processes
+        if facts["world_size"] != world_size:
+            self.console.warn(
+                f"this run had {facts['world_size']} processes and now has {world_size}; batches "
+                "stay the same, sums are rounded differently"
+            )
+        self.method.load_state_dict(tensors["model"])
+        self.ema.segmenter.load_state_dict(tensors["ema"])
+        load_optimizer_tensors(self.optimizers, self.names, tensors["optimizers"])
+        self.step, self.draws = facts["step"], facts["draws"]
+        self.skipped_updates = facts["skipped_updates"]
+        self._skipped_running = facts["skipped_running"]
+        self.health.load_state(facts["health"])
+        self.terms = {
+            name: torch.tensor(value, device=self.accelerator.device)
+            for name, value in facts["terms"].items()
+        }
+        self._saved_step = self.step
         return True
 
     def _state(self) -> State:
@@ -314,31 +371,14 @@ class Trainer:
                 "step": self.step,
                 "draws": self.draws,
                 "skipped_updates": self.skipped_updates,
+                "skipped_running": self._skipped_running,
                 "health": self.health.state(),
+                # Of lazy phases too, whose next value may come after the next line of the log.
+                "terms": self._means(),
+                "world_size": self.accelerator.num_processes,
                 "run": self.facts,
             },
         )
-
-    def _stop_if_told(self) -> None:
-        if distributed.any_rank(self.stop_signal is not None, self.accelerator.device):
-            self.save()
-            raise Interrupted(
-                f"stopped at step {self.step} of {self.num_steps}; the same command resumes"
-            )
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end the current iteration, not the process."""
-
-        def note(number: int, _frame: Any) -> None:
-            self.stop_signal = number
-
-        previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _due(step: int, every: int) -> bool:
@@ -353,16 +393,14 @@ def _unique(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     return list(dict.fromkeys(parameters))
 
 
-def _optimizer_configs(
-    config: TrainConfig, phases: tuple[Phase, ...]
-) -> dict[str, OptimizerConfig]:
-    names = list(dict.fromkeys(_owner(phase) for phase in phases))
-    for name in config.optimizers:
-        if name not in names:
-            raise ConfigError(
-                f"'train.optimizers.{name}': this method's optimisers are {', '.join(names)}"
-            )
-    return {name: config.optimizers.get(name, OptimizerConfig()) for name in names}
+def _trained_by(phase: Phase, method: Method) -> list[nn.Parameter]:
+    assert hasattr(method, f"{phase.name}_losses"), f"{method.name} lacks {phase.name}_losses"
+    return [
+        parameter
+        for name in phase.trains
+        for parameter in getattr(method, name).parameters()
+        if parameter.requires_grad
+    ]
 
 
 def _share(config: TrainConfig, num_processes: int) -> int:
@@ -386,13 +424,3 @@ def _train_only(method: Method, trained: list[nn.Parameter]) -> None:
     chosen = set(trained)
     for parameter in method.parameters():
         parameter.requires_grad_(parameter in chosen)
-
-
-def _split(batch: Any, size: int) -> list[Any]:
-    """A named tuple of tensors as named tuples of `size` items each."""
-    parts = [field.split(size) for field in batch]
-    return [type(batch)(*fields) for fields in zip(*parts, strict=True)]
-
-
-def _to_device(batch: Any, device: torch.device) -> Any:
-    return type(batch)(*(field.to(device, non_blocking=True) for field in batch))

@@ -152,6 +152,15 @@ def test_unnamed_regions_get_their_polarity_without_labels_and_an_oracle_beside(
     assert set(named.metrics) == SCORES
 
 
+def test_oracle_complement_is_clipped_like_the_mask() -> None:
+    red = Sample("red", torch.zeros_like(ONE.image), ONE.boxes, ONE.truth)
+    red.image[0] = 255  # nothing but red: the rule takes the other region, which is empty
+    row = Row(segmenter=NotRed(), clip=True)
+    result = foreground(row, Pictures(red), WINDOWS, split="test")
+    assert result.metrics["iou"] == 0
+    assert result.metrics["iou_oracle_polarity"] == 1
+
+
 def test_ignored_pixels_count_nowhere() -> None:
     truth = PAIR.truth.labels > 0
     ignore = torch.zeros_like(truth)
@@ -218,12 +227,11 @@ def test_jitter_and_shift_depend_on_the_name_alone_and_stay_in_range() -> None:
 
 
 def test_masks_without_instances_are_the_object_inside_its_box() -> None:
-    mask = PAIR.truth.labels > 0
-    pair = Sample("pair", PAIR.image, PAIR.boxes, Mask(mask))
-    pictures = Pictures(pair, provides="images boxes masks")
-    for case, expected in zip(
-        cases_of(pictures, WINDOWS), cases_of(Pictures(PAIR), WINDOWS), strict=True
-    ):
+    near = picture("near", (10, 10, 30, 30), (32, 10, 52, 30))
+    masked = Sample("near", near.image, near.boxes, Mask(near.truth.labels > 0))
+    pictures = Pictures(masked, provides="images boxes masks")
+    pairs = zip(cases_of(pictures, WINDOWS), cases_of(Pictures(near), WINDOWS), strict=True)
+    for case, expected in pairs:
         assert (case.truth == expected.truth).all()
 
 

@@ -16,7 +16,15 @@ from segan.errors import ConfigError
 from segan.evaluation.cases import Cases
 from segan.evaluation.foreground import compare, trivial_rows
 from segan.evaluation.metrics import iou
-from segan.methods.classical import TRIVIAL_ROWS, CentreEllipse, GivenBox, GrabCut, OtsuInBox
+from segan.methods.classical import (
+    TRIVIAL_ROWS,
+    CentreEllipse,
+    GivenBox,
+    GrabCut,
+    KMeans,
+    Otsu,
+    OtsuInBox,
+)
 
 BOXES = torch.tensor([[12.0, 10.0, 36.0, 34.0], [12.0, 10.0, 36.0, 34.0]])
 
@@ -52,6 +60,22 @@ def test_colour_methods_find_a_disc_of_another_colour(name: str) -> None:
     assert iou(regions[0, 1], disc) > 0.97
     # Unnamed regions are ordered dark, bright.
     assert iou(regions[1, 1 if named else 0], disc) > 0.97
+
+
+def test_clusters_are_ordered_by_lightness_as_the_eye_sees_it() -> None:
+    images = torch.full((1, 3, 8, 8), 107 / 255)  # gray, L = 45
+    images[:, :, :, 3:] = torch.tensor([1.0, 0.0, 0.0])[:, None, None]  # red, L = 53; blue has 32
+    assert KMeans()(images)[0, 1].sum() == 40
+
+
+def test_otsu_in_box_is_not_misled_by_what_lies_outside() -> None:
+    images, disc = discs(noise=0.01)
+    inside = torch.zeros(48, 48, dtype=torch.bool)
+    inside[10:34, 12:36] = True
+    images = torch.where(inside, 0.4 * images, 1)
+    labels = OtsuInBox().forward_in_boxes(images, BOXES)[0, 1].bool()
+    assert iou((labels & inside).numpy(), disc) > 0.97
+    assert not (Otsu()(images)[0, 1].bool() & inside).any()
 
 
 @pytest.mark.parametrize("name", ["otsu", "kmeans", "otsu_in_box", "grabcut"])
