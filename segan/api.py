@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from rich.console import Console
 
 from segan import config as configuration
 from segan import data, methods
 from segan.checkpoint import FILE_NAME, load_segmenter, save_segmenter
+from segan.data.images import one_line
 from segan.data.loading import Cached
 from segan.data.sample import Dataset
 from segan.data.views import Units
@@ -25,8 +25,9 @@ from segan.evaluation.results import Evaluation, git_commit, table
 from segan.files import written_aside
 from segan.methods.base import Method
 from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
+from segan.training.compiling import compile_segmenter
 from segan.training.config import RunConfig
-from segan.training.precision import resolve_precision
+from segan.training.precision import build_accelerator
 from segan.training.trainer import Trainer
 
 CONFIG_NAME = "config.yaml"
@@ -45,13 +46,16 @@ _OWN = (
 )
 
 
-def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> dict[str, Evaluation]:
+def train(
+    config: RunConfig, out: Path, *, overwrite: bool = False, trivial: bool = True
+) -> dict[str, Evaluation]:
     """Train a segmenter, or continue the run that is in `out`, and evaluate it.
 
     Args:
         config: The run.
         out: Its directory; made if missing.
         overwrite: Remove a run that is there and start anew.
+        trivial: Also score the trivial guesses.
 
     Returns:
         Evaluations by name, when the data has ground truth: the segmenter's and the trivial ones'.
@@ -70,14 +74,16 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> dict[str,
     require(dataset, method)
     cached = Cached(dataset, config.train.cache_megabytes)
     units = method.view.units(cached)
-    _report_skipped(dataset, units)
+    report_skipped(dataset, units)
     if not units.items:
-        raise DataError(f"nothing to train on in {dataset.name}: {units.skipped[0]}")
-    accelerator = _accelerator(config)
+        reason = units.skipped[0] if units.skipped else "its pictures have no boxes"
+        raise DataError(f"nothing to train on in {dataset.name}: {reason}")
+    held_out = _held_out(config, dataset)
+    accelerator = build_accelerator(config.train.precision)
     if config.train.compile:
-        method.compile()
+        compile_segmenter(method.segmenter)
     window = _whole_picture_scale(method, cached, units)
-    facts = {"config": tree, "world_size": accelerator.num_processes}
+    facts = {"config": tree}
 
     def write_segmenter(path: Path, segmenter: Segmenter, images_seen: int) -> None:
         assert isinstance(segmenter, MaskSegmenter)
@@ -89,26 +95,42 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> dict[str,
             provenance=_provenance(config, dataset, method, images_seen),
         )
 
+    trainer = Trainer(method, cached, units, config.train, accelerator, out, facts, write_segmenter)
+    # Nothing is written before everything that can be wrong has been looked at.
     if accelerator.is_main_process:
         _prepare_directory(out, tree, overwrite=overwrite)
     accelerator.wait_for_everyone()
-    trainer = Trainer(method, cached, units, config.train, accelerator, out, facts, write_segmenter)
     trainer.resume()
     trainer.run()
     if not accelerator.is_main_process:
         return {}
     write_segmenter(out / FILE_NAME, trainer.ema.segmenter, trainer.images_seen)
-    return evaluate_run(config, out)
+    if held_out is None:
+        return {}
+    return evaluate_run(config, out, held_out, trivial=trivial)
 
 
-def evaluate_run(config: RunConfig, out: Path) -> dict[str, Evaluation]:
-    """Score the segmenter of a run beside the trivial rows; writes evaluation.json and .csv."""
+def _held_out(config: RunConfig, dataset: Dataset) -> Dataset | None:
+    """What is scored after training on `dataset`, looked for before it; None without truth."""
     split = config.evaluation.split
-    if split == "none":
-        return {}
-    dataset = data.build(config.data, split)
-    if not dataset.provides & {"masks", "instances"}:
-        return {}
+    if split == "none" or not dataset.provides & {"masks", "instances"}:
+        return None
+    return data.build(config.data, split)
+
+
+def evaluate_run(
+    config: RunConfig, out: Path, dataset: Dataset, *, trivial: bool = True
+) -> dict[str, Evaluation]:
+    """Score the segmenter of a run beside the trivial rows; writes evaluation.json and .csv.
+
+    Args:
+        config: The run.
+        out: Its directory.
+        dataset: The split that `config.evaluation` names; provides masks or instances.
+        trivial: Also score the trivial guesses.
+    """
+    split = config.evaluation.split
+    assert split != "none"
     loaded = load_segmenter(out / FILE_NAME)
     row = Row(
         segmenter=loaded.segmenter,
@@ -125,11 +147,11 @@ def evaluate_run(config: RunConfig, out: Path) -> dict[str, Evaluation]:
             box_jitter=config.evaluation.box_jitter,
             limit=config.evaluation.limit,
         )
-        results = compare({"segan": row} | trivial_rows(which), dataset, which, split=split)
+        rows = {"segan": row} | (trivial_rows(which) if trivial else {})
+        results = compare(rows, dataset, which, split=split)
     whole = Cases(spec=loaded.window, limit=config.evaluation.limit)
-    pictures = compare(
-        {"segan": replace(row, clip=False)} | trivial_rows(whole), dataset, whole, split=split
-    )
+    rows = {"segan": replace(row, clip=False)} | (trivial_rows(whole) if trivial else {})
+    pictures = compare(rows, dataset, whole, split=split)
     results |= as_whole(pictures)
     write_results(out / "evaluation.json", results)
     first = next(iter(results.values()))
@@ -144,15 +166,19 @@ def check_directory(out: Path, tree: Mapping[str, Any], *, overwrite: bool) -> N
     Raises:
         ConfigError: It is a file, somebody else's folder, or a run of another configuration.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out} is a file; name a folder")
-    if not out.exists() or not any(out.iterdir()):
+    for folder in (out, *out.parents):
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"--out {out}: {folder} is a file; name a folder")
+    # What a crash left of the very first file is nobody's.
+    if not out.exists() or all(path.match(".*.aside.yaml") for path in out.iterdir()):
         return
-    if not (out / CONFIG_NAME).exists():
+    present = {}
+    if (out / CONFIG_NAME).exists():
+        present = configuration.read_tree(out / CONFIG_NAME)
+    if not present.keys() >= {"method", "data", "train"}:
         raise ConfigError(f"--out {out} holds files that are not a segan run; name another folder")
     if overwrite:
         return
-    present = configuration.read_tree(out / CONFIG_NAME)
     key = _first_difference(present, dict(tree))
     if key:
         raise ConfigError(
@@ -202,33 +228,27 @@ def require(dataset: Dataset, method: Method) -> None:
         )
 
 
-def _accelerator(config: RunConfig) -> Accelerator:
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    device = Accelerator().device
-    precision = resolve_precision(config.train.precision, device)
-    return Accelerator(
-        mixed_precision="no" if precision == "fp32" else "bf16", kwargs_handlers=handlers
-    )
-
-
 def _whole_picture_scale(method: Method, dataset: Dataset, units: Units) -> WindowSpec | None:
     """The method's windows, with the median scale at which training saw the pictures."""
     if method.window is None:
         return None
-    sides = [method.view.window(dataset[i], unit).width for i, unit in units.items[:1000]]
-    return replace(method.window, scale=float(np.median(method.window.size / np.array(sides))))
+    windows = [method.view.window(dataset[i], unit) for i, unit in units.items[:1000]]
+    scales = [method.window.size / window.width for window in windows if window]
+    return replace(method.window, scale=float(np.median(scales)))
 
 
-def _report_skipped(dataset: Dataset, units: Units) -> None:
-    console = Console(stderr=True)
-    for skipped in getattr(dataset, "skipped", ()):
-        console.print(f"skipped {skipped.name}: {skipped.reason}", highlight=False, markup=False)
-    if units.skipped:
+def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
+    """Name the pictures that a data set leaves out, and count the objects that training does."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    pictures = getattr(dataset, "skipped", ())
+    for name, reason in pictures:
+        console.print(f"skipped {one_line(name)}: {reason}", markup=False)
+    if pictures:
+        console.print(f"skipped {len(pictures)} pictures of {dataset.name} that cannot be read")
+    if units is not None and units.skipped:
         count, total = len(units.skipped), len(units.skipped) + len(units.items)
         console.print(
-            f"skipped {count} of {total} objects; the first: {units.skipped[0]}",
-            highlight=False,
-            markup=False,
+            f"skipped {count} of {total} objects; the first: {units.skipped[0]}", markup=False
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segan import __version__
-from segan.errors import ConfigError, SeganError
+from segan.errors import SeganError
 
 # Beside train.py in a checkout; a run with nothing named trains this.
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "cut_paste" / "shapes.yaml"
@@ -48,13 +48,25 @@ Write a segmenter as one file that needs no segan, and check that it gives the s
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 done, 2 usage, 3 data, 4 diverged, 5, 75)."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    # Overrides may stand anywhere; argparse gives up on those behind an option.
+    if rest and not (hasattr(options, "overrides") and all(map(_is_override, rest))):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
     try:
         code: int = options.run(options)
         return code
     except SeganError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130  # as shells have it: 128 + SIGINT
+
+
+def _is_override(argument: str) -> bool:
+    return "=" in argument and not argument.startswith("-")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,6 +145,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shift", type=float, default=0.0, metavar="F", help="move window centres by up to F"
     )
+    parser.add_argument("--size", type=int, help="window side, for segmenters without their own")
+    parser.add_argument("--context", type=float, help="window over box side, likewise")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     parser.add_argument("--trivial", action="store_true", help="also score the trivial guesses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
@@ -153,6 +167,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--boxes", type=Path, metavar="FILE", help="boxes as VOC XML folder, COCO JSON or CSV"
     )
+    parser.add_argument("--overwrite", action="store_true", help="start over in that folder")
     parser.set_defaults(run=_predict)
 
 
@@ -177,14 +192,3 @@ def _export(options: argparse.Namespace) -> int:
     from segan import commands
 
     return commands.export_segmenter(options)
-
-
-def require_existing(path: Path, what: str) -> Path:
-    """The path, if it is there.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    if not path.exists():
-        raise ConfigError(f"{what} {path} does not exist")
-    return path

@@ -1,6 +1,7 @@
 """The commands behind the command line: arguments to configurations, results to the terminal."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from rich.console import Console
 from segan import api, config, data, export
 from segan import predict as prediction
 from segan.checkpoint import load_segmenter
+from segan.config import settings
+from segan.data import DataConfig
 from segan.data.sample import Dataset, Split
 from segan.errors import ConfigError
 from segan.evaluation.cases import Cases
@@ -19,7 +22,8 @@ from segan.methods.classical import TRIVIAL_ROWS
 from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
 
-_OUT = Console(highlight=False)
+# Long lines are left to the terminal to wrap, so that paths can be copied from them.
+_OUT = Console(highlight=False, soft_wrap=True)
 
 
 def train(
@@ -34,14 +38,14 @@ def train(
     """`segan train`."""
     if path.is_dir():
         raise ConfigError(
-            f"{path} is a folder of images, and no method here trains on images alone yet; "
-            f"cut_paste needs boxes: segan train CONFIG data.type=folder data.root={path} "
-            "data.boxes=FILE"
+            f"{path} is a folder, and no method here learns from images alone yet; cut_paste needs "
+            f"boxes: write a config with data: {{type: folder, root: {path}, boxes: FILE}}"
         )
-    tree = config.override(config.read_tree(path), overrides)
-    if method is not None:
-        tree.setdefault("method", {})["type"] = method
-    run = config.build(RunConfig, tree, str(path))
+    chosen = [] if method is None else [f"method.type={method}"]
+    tree = config.override(config.read_tree(path), [*overrides, *chosen])
+    run = config.build(
+        RunConfig, tree, f"{path} with overrides" if chosen or overrides else str(path)
+    )
     if dry_run:
         print(config.to_yaml(config.as_tree(run)), end="")
         return 0
@@ -54,14 +58,15 @@ def train(
 
 def evaluate(options: argparse.Namespace) -> int:
     """`segan evaluate`."""
-    tree = config.override({"type": options.data}, options.set)
-    if options.root is not None:
-        tree["root"] = options.root
-    if options.boxes not in (None, "gt"):
-        tree["boxes"] = options.boxes
+    for path in filter(None, (options.json, options.csv)):
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder; name a file")
     row, spec = _row(options.segmenter)
     split: Split = options.split
-    dataset: Dataset = data.build(config.build(data.DataConfig, tree, "--data"), split)
+    dataset = _dataset(options, split)
+    api.report_skipped(dataset)
+    if options.boxes is not None and spec is None:
+        spec = _given_windows(options)
     which = Cases(
         windows="none" if options.boxes is None else "box",
         spec=spec,
@@ -82,6 +87,34 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+@settings
+class _Scored:
+    """The part of a run's configuration that evaluation takes."""
+
+    data: DataConfig
+
+
+def _dataset(options: argparse.Namespace, split: Split) -> Dataset:
+    tree = config.override({"type": options.data}, options.set)
+    if options.root is not None:
+        tree["root"] = options.root
+    if options.boxes not in (None, "gt"):
+        tree["boxes"] = options.boxes
+    return data.build(config.build(_Scored, {"data": tree}, "--data, --root, --set").data, split)
+
+
+def _given_windows(options: argparse.Namespace) -> WindowSpec:
+    """Windows for segmenters that have none of their own."""
+    if options.size is None or options.context is None:
+        raise ConfigError(
+            f"{options.segmenter} has no windows of its own; "
+            "give --size and --context, such as --size 64 --context 1.6"
+        )
+    if options.size < 1 or not 1 <= options.context < math.inf:
+        raise ConfigError("--size and --context must be at least 1")
+    return WindowSpec(size=options.size, context=options.context)
+
+
 def _row(name: str) -> tuple[tuple[str, Row], WindowSpec | None]:
     """A segmenter by file, run directory or name, as a row, and its windows."""
     if name in TRIVIAL_ROWS:
@@ -90,7 +123,7 @@ def _row(name: str) -> tuple[tuple[str, Row], WindowSpec | None]:
     path = Path(name)
     if not path.exists():
         raise ConfigError(
-            f"no segmenter {name!r}: name a run, a segmenter file, or one of "
+            f"there is no segmenter {name!r}: name a run, a segmenter file, or one of "
             f"{', '.join(TRIVIAL_ROWS)}"
         )
     loaded = load_segmenter(path)
@@ -106,7 +139,11 @@ def _row(name: str) -> tuple[tuple[str, Row], WindowSpec | None]:
 def predict(options: argparse.Namespace) -> int:
     """`segan predict`."""
     summary = prediction.predict(
-        Path(options.segmenter), options.sources, options.out, boxes=options.boxes
+        Path(options.segmenter),
+        options.sources,
+        options.out,
+        boxes=options.boxes,
+        overwrite=options.overwrite,
     )
     _OUT.print(str(summary), markup=False)
     return 0

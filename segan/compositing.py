@@ -1,13 +1,18 @@
 """Composition: the one place where an object meets another background.
 
-Everything is fp32 and differentiable: in bfloat16 a composite has a few hundred grey levels where
-a photograph has thousands, and a discriminator learns to count them.
+Everything is fp32 (float64 stays float64) and differentiable: in bfloat16 a composite has a few
+hundred grey levels where a photograph has thousands, and a discriminator learns to count them.
 """
 
 import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
+
+
+def at_least_fp32(values: Tensor) -> Tensor:
+    """Values of a coarser type as fp32; float64 as it is, so that a run can be checked in it."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def composite(objects: Tensor, backgrounds: Tensor, mask: Tensor) -> Tensor:
@@ -18,8 +23,8 @@ def composite(objects: Tensor, backgrounds: Tensor, mask: Tensor) -> Tensor:
         backgrounds: [N, C, H, W] in [0, 1].
         mask: Opacity of the object [N, 1, H, W] in [0, 1].
     """
-    mask = mask.float()
-    return mask * objects.float() + (1 - mask) * backgrounds.float()
+    mask = at_least_fp32(mask)
+    return mask * at_least_fp32(objects) + (1 - mask) * at_least_fp32(backgrounds)
 
 
 def cut_out(images: Tensor, mask: Tensor, *, fill: float = 0.5) -> Tensor:
@@ -30,7 +35,8 @@ def cut_out(images: Tensor, mask: Tensor, *, fill: float = 0.5) -> Tensor:
         mask: Opacity of what is removed [N, 1, H, W] in [0, 1].
         fill: Gray level of the hole.
     """
-    return composite(torch.full_like(images, fill, dtype=torch.float32), images, mask)
+    images = at_least_fp32(images)
+    return composite(torch.full_like(images, fill), images, mask)
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
@@ -38,12 +44,15 @@ def blur(images: Tensor, sigma: float) -> Tensor:
 
     Used as the feathering of masks and as the low-pass before a discriminator.
     """
+    images = at_least_fp32(images)
     if sigma == 0:
         return images
     size = 2 * max(1, round(3 * sigma)) + 1
-    blurred: Tensor = gaussian_blur2d(
-        images.float(), (size, size), (sigma, sigma), border_type="replicate"
-    )
+    # Autocast would convolve in bf16.
+    with torch.autocast(images.device.type, enabled=False):
+        blurred: Tensor = gaussian_blur2d(
+            images, (size, size), (sigma, sigma), border_type="replicate"
+        )
     return blurred
 
 
@@ -66,7 +75,11 @@ def shift(images: Tensor, offsets: Tensor, *, fill: float = 0.0) -> Tensor:
 
 
 def zero_border(mask: Tensor, width: int) -> Tensor:
-    """The mask with a frame of `width` pixels set to zero (Arandjelovic & Zisserman 2019)."""
+    """The mask with a frame of `width` pixels set to zero (Arandjelovic & Zisserman 2019).
+
+    `width` is at most half of the mask's shorter side.
+    """
+    assert 2 * width <= min(mask.shape[-2:]), "the frame is wider than the mask"
     if width == 0:
         return mask
     inner = mask[..., width:-width, width:-width]

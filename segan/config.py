@@ -97,7 +97,7 @@ def parse_yaml(text: str, source: str) -> Any:
         ConfigError: The text is not YAML, names a key twice, or asks for a Python object.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
+        return yaml.load(text, Loader=_Loader)
     except ConfigError as error:
         raise ConfigError(f"{source}, {error}") from None
     except RecursionError:

@@ -32,7 +32,7 @@ class ParityError(SeganError):
     exit_code = 5
 
 
-class Interrupted(SeganError):  # noqa: N818 - a stop, not a mistake
+class Interrupted(SeganError):
     """A signal stopped the run after its state was saved; the same command resumes it."""
 
     exit_code = 75

@@ -118,6 +118,16 @@ class ExportReport:
     opset: int
     parity: Parity | None
 
+    def __str__(self) -> str:
+        written = f"{self.path} ({self.num_bytes / 1e6:.1f} MB, opset {self.opset})"
+        if self.parity is None:
+            return f"{written}, not compared with the segmenter"
+        return (
+            f"{written} agrees with the segmenter: probabilities within "
+            f"{self.parity.max_difference:.2g}, {self.parity.equal_pixels:.4%} of "
+            f"{self.parity.num_pixels:,} mask pixels equal"
+        )
+
 
 def export_onnx(
     model: WholePicture,

@@ -76,7 +76,7 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def crop(image: Tensor, window: Window, size: int) -> Tensor:
-    """A window [C, size, size], float in [0, 1], of a picture [C, H, W] in uint8 or float [0, 1]."""
+    """A window, float [C, size, size] in [0, 1], of a picture [C, H, W], uint8 or in [0, 1]."""
     region = image[:, window.y0 : window.y1, window.x0 : window.x1]
     region = region.float() / 255 if image.dtype == torch.uint8 else region.float()
     return resize(region[None], (size, size))[0].clamp(0, 1)
@@ -106,6 +106,12 @@ def boxes_to_mask(boxes: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     columns = (x >= x0) & (x < x1)
     rows = (y >= y0) & (y < y1)
     return (rows[:, None, :, None] & columns[:, None, None, :]).float()
+
+
+def overlaps(window: Window, boxes: Tensor) -> Tensor:
+    """Which boxes [B, 4] share some area with a window: bool [B]."""
+    x0, y0, x1, y1 = boxes.unbind(1)
+    return (x0 < window.x1) & (x1 > window.x0) & (y0 < window.y1) & (y1 > window.y0)
 
 
 def free_positions(window: Window, boxes: Tensor, picture_size: tuple[int, int]) -> Tensor:

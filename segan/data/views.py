@@ -13,7 +13,14 @@ from torch import Tensor
 from segan.data.sample import Dataset, Sample
 from segan.errors import ConfigError
 from segan.segmenter import WindowSpec
-from segan.windows import Window, box_in_window, crop, free_positions, window_around
+from segan.windows import (
+    Window,
+    box_in_window,
+    crop,
+    free_positions,
+    overlaps,
+    window_around,
+)
 
 Placement = Literal["uniform", "scanline"]
 
@@ -34,13 +41,17 @@ class View(Protocol):
     """What a method sees of a data set.
 
     Attributes:
-        needs: Subset of a data set's `provides`; never "masks".
+        needs: Subset of a data set's `provides`; never "masks" or "instances".
     """
 
     needs: ClassVar[frozenset[str]]
 
     def units(self, dataset: Dataset) -> Units:
         """Everything that can be drawn from a data set."""
+        ...
+
+    def window(self, sample: Sample, unit: int) -> Window | None:
+        """The part of a picture that a unit shows, or None for all of it."""
         ...
 
     def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
@@ -74,13 +85,16 @@ class CutPasteView:
         placement: "uniform": any window of the same size that overlaps no box. "scanline": one at
             the same height where there is room, which keeps the scale right under perspective;
             otherwise uniform.
+        isolated: Leave out objects whose window overlaps another box. Composites never show a
+            second object, so a discriminator would take one for the sign of a real window.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"images", "boxes"})
 
-    def __init__(self, spec: WindowSpec, placement: Placement) -> None:
+    def __init__(self, spec: WindowSpec, placement: Placement, *, isolated: bool = False) -> None:
         self.spec = spec
         self.placement = placement
+        self.isolated = isolated
 
     def window(self, sample: Sample, unit: int) -> Window:
         """The window around box `unit`."""
@@ -96,25 +110,44 @@ class CutPasteView:
         """All boxes for which the picture has a free background window.
 
         Raises:
-            ConfigError: A box lies outside its picture.
+            ConfigError: A box lies outside its picture, or every picture is smaller than a window.
         """
-        items, skipped = [], []
+        items, skipped, largest = [], [], 0
         for index in range(len(dataset)):
             sample = dataset[index]
-            height, width = sample.image.shape[-2:]
+            largest = max(largest, min(sample.image.shape[-2:]))
             boxes = sample.boxes if sample.boxes is not None else torch.zeros(0, 4)
-            for unit, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-                if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-                    raise ConfigError(
-                        f"{sample.name}: box {unit} ({x0:g}, {y0:g}, {x1:g}, {y1:g}) does not lie "
-                        f"inside its picture of {width}x{height} pixels"
-                    )
-                window = self.window(sample, unit)
-                if free_positions(window, boxes, (height, width)).any():
+            for unit in range(len(boxes)):
+                reason = self._unusable(sample, unit)
+                if reason is None:
                     items.append((index, unit))
                 else:
-                    skipped.append(f"{sample.name}: no room for a background beside box {unit}")
+                    skipped.append(f"{sample.name}, box {unit + 1}: {reason}")
+        if largest < self.spec.size:
+            raise ConfigError(
+                f"every picture of {dataset.name} is smaller than the windows of "
+                f"{self.spec.size} pixels ('method.size'); the largest has {largest}"
+            )
         return Units(items, skipped)
+
+    def _unusable(self, sample: Sample, unit: int) -> str | None:
+        """Why box `unit` cannot be trained on, if so."""
+        assert sample.boxes is not None
+        height, width = sample.image.shape[-2:]
+        x0, y0, x1, y1 = sample.boxes[unit].tolist()
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ConfigError(
+                f"{sample.name}: box {unit + 1} ({x0:g}, {y0:g}, {x1:g}, {y1:g}) does not lie "
+                f"inside its picture of {width} x {height} pixels"
+            )
+        if min(height, width) < self.spec.size:
+            return f"{width} x {height} pixels are less than the window of {self.spec.size}"
+        window = self.window(sample, unit)
+        if self.isolated and overlaps(window, sample.boxes).sum() > 1:
+            return "its window shows another object, and only isolated ones are wanted"
+        if not free_positions(window, sample.boxes, (height, width)).any():
+            return "no room for a background window beside the objects"
+        return None
 
     def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> CutPasteBatch:
         """One object, its window and a background window."""

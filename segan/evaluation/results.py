@@ -20,10 +20,10 @@ Record = dict[str, str | int | float | None]
 
 HEADINGS = {
     "iou": "IoU [95 % interval]",
-    "iou_image_mean": "image mean",
+    "iou_image_mean": "image\nmean",
     "f_beta_max": "max F",
-    "boundary_iou": "boundary IoU",
-    "hausdorff_95": "HD95 px",
+    "boundary_iou": "edge\nIoU",
+    "hausdorff_95": "HD95\npx",
     "iou_oracle_polarity": "oracle",
 }
 
@@ -113,18 +113,29 @@ class Evaluation:
 def table(evaluations: Mapping[str, Evaluation], *, title: str = "") -> Table:
     """Rows of a comparison on one data set, for a terminal; evaluation.json holds the rest.
 
-    The last column, where present, lets the truth choose between a mask and its complement.
+    It fits 80 columns. The last column, where present, lets the truth choose between a mask and its
+    complement.
     """
-    result = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    first = next(iter(evaluations.values()))
+    clipped = any(row.postprocessing != "none" for row in evaluations.values())
+    caption = f"tested with: {first.supervision['test']}" + ("; * ends at the box" * clipped)
+    result = Table(
+        title=title or None,
+        caption=caption,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     shown = [name for name in HEADINGS if any(name in row.metrics for row in evaluations.values())]
-    for heading in ("", "train", "test", "clip"):
-        result.add_column(heading, no_wrap=True)
+    result.add_column("", no_wrap=True)
+    result.add_column("train\nwith", no_wrap=True)
     for name in shown:
-        result.add_column(HEADINGS[name], justify="right", no_wrap=name == "iou")
+        result.add_column(HEADINGS[name], justify="right", no_wrap=True)
     for label, row in evaluations.items():
-        clip = "no" if row.postprocessing == "none" else "yes"
+        mark = "" if row.postprocessing == "none" else " *"
         cells = [_cell(row, name) for name in shown]
-        result.add_row(label, row.supervision["train"], row.supervision["test"], clip, *cells)
+        result.add_row(label + mark, row.supervision["train"], *cells)
     return result
 
 
@@ -133,6 +144,6 @@ def _cell(row: Evaluation, name: str) -> str:
     if value is None:
         return "-"
     if name == "hausdorff_95":
-        return f"{value:.1f}"
+        return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
     interval = row.intervals.get(name) if name == "iou" else None
     return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

@@ -18,8 +18,10 @@ from segan import networks
 from segan.compositing import blur, brighten, composite, cut_out, zero_border
 from segan.config import settings
 from segan.data.views import CutPasteBatch, CutPasteView, Placement
+from segan.errors import ConfigError
 from segan.losses.adversarial import (
     AdversarialLoss,
+    discriminator_accuracy,
     discriminator_loss,
     generator_loss,
     r1_penalty,
@@ -48,14 +50,14 @@ class WeightsConfig:
     """
 
     paste: float = Field(default=1.0, ge=0)
-    cut: float = Field(default=1.0, ge=0)
+    cut: float = Field(default=0.5, ge=0)
     presence: float = Field(default=0.0, ge=0)
-    empty: float = Field(default=1.0, ge=0)
+    empty: float = Field(default=2.0, ge=0)
     area_floor: float = Field(default=0.0, ge=0)
     area_ceiling: float = Field(default=0.0, ge=0)
-    area: float = Field(default=0.0, ge=0)
+    area: float = Field(default=0.4, ge=0)
     binarity: float = Field(default=0.0, ge=0)
-    r1: float = Field(default=0.1, ge=0)
+    r1: float = Field(default=0.02, ge=0)
 
 
 @settings
@@ -74,7 +76,7 @@ class GuardsConfig:
         binarity_warmup: Share of training over which the binarity weight rises from 0.
     """
 
-    jitter: float = Field(default=0.0, ge=0, le=1)
+    jitter: float = Field(default=0.25, ge=0, le=1)
     blur: float = Field(default=0.0, ge=0)
     feather: float = Field(default=0.0, ge=0)
     border: int = Field(default=0, ge=0)
@@ -95,7 +97,9 @@ class CutPasteConfig:
         context: Window side over box side: the viewport in which a seam can be seen.
         square: Windows as high as they are wide, or shaped as their box.
         placement: Where objects are pasted.
+        isolated: Train on objects whose window shows no other object; composites never do.
         adversarial: Form of the adversarial losses; the paper's Eq. 2 is the logistic one.
+        discriminator_steps: Updates of the discriminators per update of the mask generator.
         r1_every: Iterations between penalties.
     """
 
@@ -106,23 +110,36 @@ class CutPasteConfig:
     context: float = Field(default=1.6, ge=1)
     square: bool = True
     placement: Placement = "uniform"
+    isolated: bool = True
     adversarial: AdversarialLoss = "non_saturating"
+    discriminator_steps: int = Field(default=1, ge=1)
     r1_every: int = Field(default=8, ge=1)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     guards: GuardsConfig = field(default_factory=GuardsConfig)
 
 
 class CutPaste(Method):
-    """The objective of cut-and-paste over a mask generator and up to three discriminators."""
+    """The objective of cut-and-paste over a mask generator and up to three discriminators.
+
+    Raises:
+        ConfigError: There is nothing to train against, or a size does not fit the windows.
+    """
 
     name = "cut_paste"
     supervision = "boxes"
 
     def __init__(self, config: CutPasteConfig) -> None:
         super().__init__()
+        if not (config.weights.paste or config.weights.cut or config.weights.presence):
+            raise ConfigError("'method.weights': paste, cut or presence must be above 0")
+        if 2 * config.guards.border >= config.size:
+            raise ConfigError(
+                f"'method.guards.border' is {config.guards.border}; "
+                f"it must be less than half of 'method.size', {config.size}"
+            )
         self.config = config
         self.window = WindowSpec(size=config.size, context=config.context, square=config.square)
-        self.view = CutPasteView(self.window, config.placement)
+        self.view = CutPasteView(self.window, config.placement, isolated=config.isolated)
         network = networks.build(config.network)
         self.segmenter = MaskSegmenter(network, stride=network.stride)
         self.discriminators = torch.nn.ModuleDict(
@@ -133,7 +150,11 @@ class CutPaste(Method):
             }
         )
         self.phases = (
-            Phase(name="discriminator", trains=("discriminators",)),
+            Phase(
+                name="discriminator",
+                trains=("discriminators",),
+                repeat=config.discriminator_steps,
+            ),
             Phase(
                 name="penalty",
                 trains=("discriminators",),
@@ -184,6 +205,7 @@ class CutPaste(Method):
                     real_logits, self.judge("paste", grounded), kind=config.adversarial
                 )
             terms["paste_real"], terms["paste_fake"] = real_logits.mean(), fake_logits.mean()
+            terms["paste_accuracy"] = discriminator_accuracy(real_logits, fake_logits)
         if "cut" in self.discriminators:
             terms["cut"] = discriminator_loss(
                 self.judge("cut", cut_out(backgrounds, mask)),
@@ -209,7 +231,9 @@ class CutPaste(Method):
         terms = {}
         for name in self.discriminators:
             images = reals[name].detach().requires_grad_(True)
-            terms[f"r1_{name}"] = r1_penalty(self.judge(name, images), images)
+            # Gradients of gradients are too coarse in bf16.
+            with torch.autocast(images.device.type, enabled=False):
+                terms[f"r1_{name}"] = r1_penalty(self.judge(name, images), images)
         # Applied every r1_every iterations, so scaled up to keep its mean strength.
         weight = config.weights.r1 / 2 * config.r1_every
         return losses(weight * torch.stack(list(terms.values())).sum(), **terms)
@@ -242,7 +266,7 @@ class CutPaste(Method):
                 self.judge("presence", pasted), kind="non_saturating"
             )
         if weights.empty:
-            terms["empty"] = self.segmenter.mask(backgrounds).mean()
+            terms["empty"] = self.segmenter(backgrounds)[:, 1:].mean()
         if weights.area_floor:
             terms["area_floor"] = area_floor(mask, inside, floor=config.guards.floor)
         if weights.area_ceiling:

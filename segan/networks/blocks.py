@@ -1,10 +1,34 @@
 """Small pieces that networks are made of, written so that every exporter accepts them."""
 
+import math
 from typing import Literal
 
 from torch import Tensor, nn
 
 Norm = Literal["group", "channel", "none"]
+
+
+Inputs = Literal["range", "standard"]
+
+
+def normalise(images: Tensor, kind: Inputs) -> Tensor:
+    """Images [N, 3, H, W] in [0, 1] as a network wants them.
+
+    "range" maps them to [-1, 1]. "standard" gives each image zero mean and unit variance over all
+    its pixels and channels, so that a dim picture says as much as a bright one; noise is not
+    amplified beyond a contrast of 0.02, about five gray levels of 255.
+    """
+    if kind == "range":
+        return 2 * images - 1
+    centred = images - _image_mean(images)
+    return centred / (_image_mean(centred.square()) + 0.02**2).sqrt()
+
+
+def _image_mean(values: Tensor) -> Tensor:
+    """Mean of each image [N, 1, 1, 1], one axis at a time: exported runtimes sum all at once in
+    too few bits on large pictures.
+    """
+    return values.mean(3, keepdim=True).mean(2, keepdim=True).mean(1, keepdim=True)
 
 
 class ChannelNorm(nn.Module):
@@ -25,9 +49,12 @@ class ChannelNorm(nn.Module):
 
 
 def make_norm(kind: Norm, channels: int) -> nn.Module:
-    """A normalisation layer; groups have 8 channels each. No kind depends on the batch."""
+    """A normalisation layer. No kind depends on the batch.
+
+    Groups have 8 channels each, or as few more as divide the channels evenly.
+    """
     if kind == "group":
-        return nn.GroupNorm(max(1, channels // 8), channels)
+        return nn.GroupNorm(math.gcd(channels, max(1, channels // 8)), channels)
     if kind == "channel":
         return ChannelNorm(channels)
     return nn.Identity()

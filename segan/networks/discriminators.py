@@ -8,7 +8,10 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from segan.compositing import at_least_fp32
 from segan.config import settings
+from segan.errors import ConfigError
+from segan.networks.blocks import Inputs, normalise
 
 
 @settings
@@ -20,11 +23,13 @@ class DiscriminatorConfig:
             part of the image (PatchGAN, Isola et al. 2017, arXiv 1611.07004).
         width: Channels of the first level; each level below has twice as many.
         depth: Number of times the resolution is halved.
+        inputs: As in `UNetConfig`.
     """
 
     type: Literal["global", "patch"] = "global"
     width: int = Field(default=24, ge=4)
     depth: int = Field(default=3, ge=1, le=6)
+    inputs: Inputs = "standard"
 
 
 class Discriminator(nn.Module):
@@ -33,10 +38,19 @@ class Discriminator(nn.Module):
     Args:
         config: Its shape.
         size: Side S of the images.
+
+    Raises:
+        ConfigError: The images are too small to be halved `depth` times.
     """
 
     def __init__(self, config: DiscriminatorConfig, size: int) -> None:
         super().__init__()
+        if size < 2**config.depth:
+            raise ConfigError(
+                f"a discriminator of depth {config.depth} is too deep for images of {size} pixels; "
+                f"its depth can be at most {size.bit_length() - 1}"
+            )
+        self.inputs = config.inputs
         layers: list[nn.Module] = []
         channels, side = 3, size
         for level in range(config.depth):
@@ -57,5 +71,5 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits: positive means real."""
-        logits: Tensor = self.layers(2 * images - 1)
-        return logits.float()
+        logits: Tensor = self.layers(normalise(images, self.inputs))
+        return at_least_fp32(logits)

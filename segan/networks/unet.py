@@ -4,6 +4,7 @@ Down-sampling with skip connections: the mask follows edges at full resolution a
 context of the deepest level.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from segan.compositing import at_least_fp32
 from segan.config import settings
-from segan.networks.blocks import Norm, conv_block
+from segan.networks.blocks import Inputs, Norm, conv_block, normalise
 
 
 @settings
@@ -23,12 +25,15 @@ class UNetConfig:
         width: Channels of the first level; each level below has twice as many.
         depth: Number of times the resolution is halved.
         norm: Normalisation; "channel" and "none" keep no statistic of the whole image.
+        inputs: "range": images mapped to [-1, 1]. "standard": each to zero mean and unit variance,
+            as sets need whose pictures differ much in brightness and contrast.
     """
 
     type: Literal["unet"] = "unet"
-    width: int = Field(default=16, ge=4)
+    width: int = Field(default=8, ge=4)
     depth: int = Field(default=3, ge=1, le=6)
-    norm: Norm = "group"
+    norm: Norm = "channel"
+    inputs: Inputs = "standard"
 
 
 class UNet(nn.Module):
@@ -41,10 +46,10 @@ class UNet(nn.Module):
         super().__init__()
         widths = [config.width * 2**level for level in range(config.depth + 1)]
         self.stride = 2**config.depth
+        self.inputs = config.inputs
         self.stem = conv_block(3, widths[0], config.norm)
         self.down = nn.ModuleList(
-            conv_block(above, below, config.norm)
-            for above, below in zip(widths, widths[1:], strict=False)
+            conv_block(above, below, config.norm) for above, below in pairwise(widths)
         )
         self.up = nn.ModuleList(
             conv_block(below + above, above, config.norm)
@@ -55,7 +60,7 @@ class UNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits at the resolution of the images."""
-        features = self.stem(2 * images - 1)
+        features = self.stem(normalise(images, self.inputs))
         skips = []
         for block in self.down:
             skips.append(features)
@@ -64,4 +69,4 @@ class UNet(nn.Module):
             features = F.interpolate(features, scale_factor=2.0, mode="nearest")
             features = block(torch.cat([features, skips.pop()], dim=1))
         logits: Tensor = self.head(features)
-        return logits.float()
+        return at_least_fp32(logits)

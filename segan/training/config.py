@@ -22,7 +22,7 @@ class TrainConfig:
         batch_size: Images per update over all processes together.
         micro_batch: Images per forward pass and process, to save memory; None: all at once.
         precision: "fp32", "bf16", or "auto": bf16 on CUDA and on CPUs with AMX, else fp32.
-        compile: Compile the networks; needs a C++ compiler, and tens of seconds at the start.
+        compile: Compile the segmenter; needs a C++ compiler, and a minute or two at the start.
         optimizers: By the names the method's phases use; one left out has its defaults.
         ema_halflife_images: Half-life of the averaged segmenter.
         clip_norm: Largest norm of a network's gradient; None: not clipped.
@@ -43,7 +43,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     optimizers: dict[str, OptimizerConfig] = field(default_factory=dict)
-    ema_halflife_images: float = Field(default=500.0, gt=0)
+    ema_halflife_images: float = Field(default=1000.0, gt=0)
     clip_norm: float | None = Field(default=None, gt=0)
     workers: int = Field(default=0, ge=0)
     cache_megabytes: int = Field(default=512, ge=0)

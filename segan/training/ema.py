@@ -25,5 +25,5 @@ class AveragedSegmenter:
         weight = 1.0 - 0.5 ** (batch_size / halflife)
         for mean, current in zip(self.segmenter.parameters(), segmenter.parameters(), strict=True):
             mean.lerp_(current, weight)
-        for mean, current in zip(self.segmenter.buffers(), segmenter.buffers(), strict=True):
-            mean.copy_(current)
+        for kept, buffer in zip(self.segmenter.buffers(), segmenter.buffers(), strict=True):
+            kept.copy_(buffer)

@@ -41,9 +41,7 @@ class Logbook:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(  # type: ignore[no-untyped-call]
-                str(directory / "tensorboard"), purge_step=step + 1
-            )
+            self.writer = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> "Logbook":
         return self

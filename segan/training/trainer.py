@@ -4,8 +4,9 @@ Learning rates are pure functions of progress and batches are pure functions of 
 what has to be saved is small and a resumed run is the run itself, bit by bit.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from segan.training.ema import AveragedSegmenter
 from segan.training.logbook import Logbook, require_tensorboard
 from segan.training.optimizers import build_optimizer, learning_rate, optimizer_configs
 from segan.training.panels import panel, write_png
+from segan.training.phases import images_per_pass, owned_by, owner, train_only, trained_by
 from segan.training.signals import StopRequest
 from segan.training.state import (
     State,
@@ -91,18 +93,19 @@ class Trainer:
         self.step = 0
         self.draws = 0
         self.num_steps = -(-config.images // config.batch_size)
-        self.share = _share(config, accelerator.num_processes)
+        self.share = images_per_pass(config, accelerator.num_processes)
         self.method = method
-        self.parameters = {phase.name: _trained_by(phase, method) for phase in method.phases}
+        self.parameters = {phase.name: trained_by(phase, method) for phase in method.phases}
         self.wrapped = accelerator.prepare_model(method)
-        self.names = {parameter: name for name, parameter in method.named_parameters()}
+        self.names: dict[Tensor, str] = {
+            parameter: name for name, parameter in method.named_parameters()
+        }
         self.ema = AveragedSegmenter(method.segmenter, config.ema_halflife_images)
-        owned: dict[str, list[nn.Parameter]] = {}
-        for phase in method.phases:
-            owned.setdefault(_owner(phase), []).extend(self.parameters[phase.name])
-        self.optimizer_configs = optimizer_configs(config.optimizers, list(owned))
+        self.optimizer_configs = optimizer_configs(
+            config.optimizers, list(dict.fromkeys(owner(phase) for phase in method.phases))
+        )
         self.optimizers = {
-            name: build_optimizer(settings, _unique(owned[name]))
+            name: build_optimizer(settings, owned_by(name, method.phases, self.parameters))
             for name, settings in self.optimizer_configs.items()
         }
         self.health = HealthMonitor(config.health)
@@ -191,8 +194,8 @@ class Trainer:
             DivergenceError: This update and the nine before it of this phase were not finite.
         """
         trained = self.parameters[phase.name]
-        _train_only(self.method, trained)
-        optimizer = self.optimizers[_owner(phase)]
+        train_only(self.method, trained)
+        optimizer = self.optimizers[owner(phase)]
         optimizer.zero_grad(set_to_none=True)
         results: list[Losses] = []
         for index, batch in enumerate(micro_batches):
@@ -340,7 +343,7 @@ class Trainer:
         tensors, facts = state
         if facts["run"] != self.facts:
             raise ConfigError(f"{self.directory}/state belongs to another configuration")
-        world_size = self.accelerator.num_processes
+        device, world_size = self.accelerator.device, self.accelerator.num_processes
         if facts["world_size"] != world_size:
             self.console.warn(
                 f"this run had {facts['world_size']} processes and now has {world_size}; batches "
@@ -354,7 +357,7 @@ class Trainer:
         self._skipped_running = facts["skipped_running"]
         self.health.load_state(facts["health"])
         self.terms = {
-            name: torch.tensor(value, device=self.accelerator.device)
+            name: torch.tensor(float("nan") if value is None else value, device=device)
             for name, value in facts["terms"].items()
         }
         self._saved_step = self.step
@@ -374,7 +377,7 @@ class Trainer:
                 "skipped_running": self._skipped_running,
                 "health": self.health.state(),
                 # Of lazy phases too, whose next value may come after the next line of the log.
-                "terms": self._means(),
+                "terms": {n: v if math.isfinite(v) else None for n, v in self._means().items()},
                 "world_size": self.accelerator.num_processes,
                 "run": self.facts,
             },
@@ -383,44 +386,3 @@ class Trainer:
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _owner(phase: Phase) -> str:
-    return phase.optimizer or phase.name
-
-
-def _unique(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    return list(dict.fromkeys(parameters))
-
-
-def _trained_by(phase: Phase, method: Method) -> list[nn.Parameter]:
-    assert hasattr(method, f"{phase.name}_losses"), f"{method.name} lacks {phase.name}_losses"
-    return [
-        parameter
-        for name in phase.trains
-        for parameter in getattr(method, name).parameters()
-        if parameter.requires_grad
-    ]
-
-
-def _share(config: TrainConfig, num_processes: int) -> int:
-    """Images per forward pass of one process."""
-    if config.batch_size % num_processes:
-        raise ConfigError(
-            f"'train.batch_size' is {config.batch_size}, over all processes together; "
-            f"it must be divisible by the {num_processes} processes of this run"
-        )
-    local = config.batch_size // num_processes
-    micro = config.micro_batch or local
-    if local % micro:
-        raise ConfigError(
-            f"'train.micro_batch' is {micro}; it must divide the {local} images of a process"
-        )
-    return micro
-
-
-def _train_only(method: Method, trained: list[nn.Parameter]) -> None:
-    """Freeze all networks but those a phase trains."""
-    chosen = set(trained)
-    for parameter in method.parameters():
-        parameter.requires_grad_(parameter in chosen)

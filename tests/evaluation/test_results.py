@@ -69,7 +69,25 @@ def test_table_shows_supervision_interval_and_oracle() -> None:
     assert "0.500 [0.250, 0.750]" in learned
     assert learned.split()[-1] == "-"
     assert unnamed.split()[-1] == "0.625"
-    assert unnamed.split()[:3] == ["otsu", "boxes", "boxes"]
+    assert unnamed.split()[:2] == ["otsu", "boxes"]
+
+
+def test_table_fits_80_columns() -> None:
+    names = ("iou", "iou_image_mean", "f_beta_max", "boundary_iou", "iou_oracle_polarity")
+    widest = replace(
+        RESULT,
+        metrics=dict.fromkeys(names, 0.125) | {"hausdorff_95": 100.0},
+        postprocessing="clipped to the box",
+    )
+    console = Console(width=80, record=True)
+    whole = replace(widest, postprocessing="none")
+    console.print(table({"centre_ellipse": whole, "otsu_in_box": widest}, title="shapes"))
+    text = console.export_text()
+    assert "…" not in text
+    assert [line.split()[-7:] for line in text.splitlines() if "otsu_in_box * " in line] == [
+        ["[0.250,", "0.750]", *["0.125"] * 3, "100", "0.125"]
+    ]
+    assert "tested with: boxes; * ends at the box" in text
 
 
 def test_hash_is_of_the_file_and_commit_of_the_checkout(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from segan.config import settings
 from segan.data.boxes import boxes_of
@@ -26,6 +27,9 @@ Rng = np.random.Generator
 
 # Pictures are drawn at twice their size and averaged down, which smooths the outlines.
 _OVERSAMPLING = 2
+
+# Each split draws its pictures' numbers from a range of its own, whatever the others' lengths.
+_FIRST = {"train": 0, "dev": 1_000_000, "test": 2_000_000}
 
 
 @settings
@@ -44,10 +48,10 @@ class ShapesConfig:
 
     type: Literal["shapes"] = "shapes"
     level: Literal["single", "default", "hard"] = "default"
-    size: int = 128
-    train_images: int = 1000
-    test_images: int = 500
-    seed: int = 0
+    size: int = Field(default=128, ge=32)
+    train_images: int = Field(default=1000, ge=1, le=1_000_000)
+    test_images: int = Field(default=500, ge=1, le=1_000_000)
+    seed: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,23 +107,25 @@ class Shapes:
 
     def __init__(self, config: ShapesConfig, split: Split) -> None:
         self.config = config
-        self.split = split
         train, test = config.train_images, config.test_images
-        # Held-out pictures keep their index whatever the length of the training split.
-        first = {"train": 0, "dev": 1_000_000, "test": 2_000_000, "all": 0}[split]
-        self.indices = range(first, first + (train if split in ("train", "all") else test))
+        self.pictures = [
+            (part, number)
+            for part in _FIRST
+            if split in (part, "all")
+            for number in range(train if part == "train" else test)
+        ]
         self.name = "shapes" if config.level == "default" else f"shapes-{config.level}"
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.pictures)
 
     def __getitem__(self, index: int) -> Sample:
-        number = self.indices[index]
-        rng = np.random.default_rng((self.config.seed, number))
+        part, number = self.pictures[index]
+        rng = np.random.default_rng((self.config.seed, _FIRST[part] + number))
         image, labels = draw_picture(rng, _LEVELS[self.config.level], self.config.size)
         truth = torch.from_numpy(labels)
         return Sample(
-            name=f"{self.split}-{index:05d}",
+            name=f"{part}-{number:05d}",
             image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
             boxes=boxes_of(truth),
             truth=Instances(truth),
@@ -137,7 +143,7 @@ def draw_picture(rng: Rng, level: _Level, size: int) -> tuple[NDArray[np.uint8],
     for _ in range(rng.integers(level.objects[0], level.objects[1] + 1)):
         _draw_object(rng, canvas, labels, palette, level)
     image = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
-    image += rng.normal(0, 0.015, image.shape).astype(np.float32)
+    image += rng.normal(0, 0.015, (size, size, 3)).astype(np.float32)
     return (image.clip(0, 1) * 255).round().astype(np.uint8), _compact(labels)
 
 
@@ -198,7 +204,8 @@ def _outline(rng: Rng, centre: NDArray[np.float64], radius: float) -> NDArray[np
     turn, stretch = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1)
     points = np.stack([radii * np.cos(angles), stretch * radii * np.sin(angles)], 1)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    return (points @ rotation.T + centre).round().astype(np.int32)
+    placed: NDArray[np.float64] = points @ rotation.T + centre
+    return placed.round().astype(np.int32)
 
 
 def _draw_distractor(rng: Rng, canvas: Array, palette: Array, *, scraps: bool) -> None:

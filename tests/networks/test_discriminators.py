@@ -1,0 +1,75 @@
+"""Discriminators: shapes of logits, independence of images, precision, sizes refused."""
+
+import pytest
+import torch
+from torch import nn
+
+from segan.errors import ConfigError
+from segan.networks import Discriminator, DiscriminatorConfig
+
+
+def make(size: int = 24, **settings: object) -> Discriminator:
+    torch.manual_seed(0)
+    return Discriminator(DiscriminatorConfig(**settings), size)
+
+
+@pytest.mark.parametrize("size", [16, 17, 23, 48])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_logits_are_one_per_image_or_a_map(size, depth):
+    images = torch.rand(2, 3, size, size)
+    assert make(size, type="global", width=4, depth=depth)(images).shape == (2, 1)
+    side = size // 2**depth
+    assert make(size, type="patch", width=4, depth=depth)(images).shape == (2, 1, side, side)
+
+
+@pytest.mark.parametrize("kind", ["global", "patch"])
+def test_an_image_does_not_depend_on_its_batch(kind):
+    discriminator = make(type=kind, width=4, depth=2)
+    images = torch.rand(3, 3, 24, 24)
+    torch.testing.assert_close(discriminator(images)[1:2], discriminator(images[1:2]))
+    norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+    assert not any(isinstance(layer, norms) for layer in discriminator.modules())
+
+
+def test_patch_logits_see_only_their_part():
+    discriminator = make(48, type="patch", width=4, depth=2)
+    images = torch.rand(1, 3, 48, 48)
+    changed = images.clone()
+    changed[..., :8] = 0
+    difference = (discriminator(images) - discriminator(changed)).abs()
+    assert difference[..., :2].max() > 0
+    assert torch.equal(difference[..., 6:], torch.zeros(1, 1, 12, 6))
+
+
+def test_parameter_counts():
+    def total(discriminator: Discriminator) -> int:
+        return sum(parameter.numel() for parameter in discriminator.parameters())
+
+    # Strided 4x4 convolutions, one 3x3, and a linear or 1x1 head; all with bias.
+    body = 16 * (3 * 8 + 8 * 16) + 8 + 16 + 9 * 16 * 16 + 16
+    assert total(make(24, type="patch", width=8, depth=2)) == body + 16 + 1 == 4_793
+    assert total(make(24, type="global", width=8, depth=2)) == body + 16 * 6 * 6 + 1 == 5_353
+
+
+def test_signals_survive_the_layers_without_normalisation():
+    discriminator = make(48, type="patch", width=16, depth=4)
+    logits = discriminator(torch.rand(8, 3, 48, 48))
+    assert 0.05 < float(logits.detach().std()) < 5
+
+
+def test_logits_are_fp32_under_bf16_autocast_and_float64_in_float64():
+    discriminator = make(width=4, depth=1)
+    images = torch.rand(1, 3, 24, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert discriminator(images).dtype == torch.float32
+    assert discriminator.double()(images.double()).dtype == torch.float64
+
+
+def test_too_deep_for_the_images_is_one_line():
+    with pytest.raises(ConfigError) as caught:
+        make(24, depth=5)
+    assert str(caught.value) == (
+        "a discriminator of depth 5 is too deep for images of 24 pixels; "
+        "its depth can be at most 4"
+    )
+    assert make(24, width=4, depth=4)(torch.rand(1, 3, 24, 24)).shape == (1, 1)

@@ -1,0 +1,140 @@
+"""The order of the code: imports point downwards, and some things are imported nowhere."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import segan
+from segan.data import views
+from segan.methods import METHODS
+
+PACKAGE = Path(segan.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Each line may import what stands above it. A name is a file or a folder of the package.
+LAYERS = (
+    ("errors",),
+    ("compositing", "config", "distributed", "files", "overlay", "segmenter", "windows"),
+    ("data", "losses", "networks"),
+    ("methods",),
+    ("checkpoint", "evaluation", "export"),
+    ("training",),
+    ("api", "predict"),
+    ("commands",),
+    ("cli",),
+)
+LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
+
+# Folders whose files are alternatives to one another, with the file that they share.
+ALTERNATIVES = {"methods": {"base"}, "losses": set(), "data.datasets": set()}
+
+
+def module_of(path: Path) -> str:
+    """The dotted name below the package: "data.datasets.shapes"; "" for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module a file imports, wherever in it, absolute."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            if node.module == "segan":
+                yield from (f"segan.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path) -> Iterator[str]:
+    """What a file imports of the package, as by `module_of`; of `segan` itself only the version."""
+    for name in imports(path):
+        if name.startswith("segan.") and name != "segan.__version__":
+            yield name.removeprefix("segan.")
+
+
+def test_every_file_has_a_layer() -> None:
+    tops = {module_of(path).partition(".")[0] for path in FILES} - {""}
+    assert tops == set(LAYER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_downwards(path: Path) -> None:
+    top = module_of(path).partition(".")[0]
+    for imported in own_imports(path):
+        other = imported.partition(".")[0]
+        assert other == top or LAYER[other] < LAYER.get(top, 0), f"{top} imports {imported}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_alternatives_do_not_import_each_other(path: Path) -> None:
+    folder, _, name = module_of(path).rpartition(".")
+    if folder not in ALTERNATIVES:
+        return
+    for imported in own_imports(path):
+        other, _, found = imported.rpartition(".")
+        assert other != folder or found in ALTERNATIVES[folder], f"{name} imports {imported}"
+
+
+def test_what_is_used_by_many_imports_little() -> None:
+    for name in ("losses.adversarial", "losses.masks", "segmenter", "windows", "compositing"):
+        path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+        assert list(own_imports(path)) == [], name
+
+
+def test_nothing_imports_the_scripts() -> None:
+    for path in [*FILES, *Path(__file__).parent.rglob("*.py")]:
+        assert not {name.partition(".")[0] for name in imports(path)} & {"eval", "train"}, path
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = """
+import sys
+from segan.cli import main
+for arguments in (["--help"], ["train", "--help"], ["evaluate", "--help"], ["predict", "--help"]):
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        assert stop.code == 0
+heavy = {"torch", "numpy", "pydantic", "yaml", "rich", "cv2", "PIL"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_no_file_is_read_in_a_way_that_runs_code() -> None:
+    """No pickle in any form, and YAML through the one safe loader."""
+    unsafe = {"torch.load", "np.load", "numpy.load", "joblib.load", "yaml.unsafe_load", "eval"}
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not {name.partition(".")[0] for name in imports(path)} & {"pickle", "dill"}, path
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not calls & (unsafe | {"exec"}), path
+        assert "yaml.load" not in calls or module_of(path) == "config", path
+
+
+def test_views_need_no_masks_and_their_batches_hold_none() -> None:
+    batches = [
+        found
+        for found in vars(views).values()
+        if isinstance(found, type) and hasattr(found, "_fields") and found.__name__ != "Units"
+    ]
+    view_classes = [found for found in vars(views).values() if hasattr(found, "needs")]
+    assert batches
+    assert view_classes
+    for view in view_classes:
+        assert not view.needs & {"masks", "instances", "annotations"}, view
+    for batch in batches:
+        fields = {word for name in batch._fields for word in name.split("_")}
+        assert not fields & {"mask", "masks", "truth", "labels", "instances"}, batch
+
+
+def test_every_method_names_its_supervision() -> None:
+    for method in METHODS.values():
+        assert method.supervision in ("none", "backgrounds", "boxes")

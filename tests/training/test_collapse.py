@@ -1,0 +1,72 @@
+"""What a run does when its masks collapse."""
+
+import pytest
+import torch
+from tiny import result, trainer, tree
+
+from segan import config, methods
+from segan.cli import main
+from segan.methods.base import Method
+from segan.training.logbook import read_metrics
+
+HEALTH = {"every": 1, "grace": 2, "patience": 2, "stop_after": 5}
+
+
+def mask_nothing(method: Method) -> None:
+    """A segmenter so sure of nothing that no gradient moves it."""
+    head = method.segmenter.network.head
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.constant_(head.bias, -30.0)
+
+
+@pytest.fixture
+def collapsed(monkeypatch):
+    build = methods.build
+
+    def broken(settings: methods.MethodConfig) -> Method:
+        built = build(settings)
+        mask_nothing(built)
+        return built
+
+    monkeypatch.setattr(methods, "build", broken)
+
+
+@pytest.mark.usefixtures("collapsed")
+def test_collapsed_run_that_may_stop_ends_with_exit_code_4(tmp_path, capsys):
+    file, out = tmp_path / "tiny.yaml", tmp_path / "run"
+    file.write_text(config.to_yaml(tree(steps=40, health=HEALTH | {"stop": True})))
+    assert main(["train", str(file), "--out", str(out)]) == 4
+    errors = capsys.readouterr().err
+    (warning,) = (line for line in errors.splitlines() if line.startswith("warning:"))
+    assert "masks are empty; raise the weight of the area floor" in warning
+    assert "[100% of masks are empty]" in warning
+    # Checks 2, 3, 4, ... are bad; the fifth bad one is at step 6.
+    assert "error: step 6: masks have collapsed (nothing)" in errors
+    assert result(out)[0]["step"] == 6
+    # It stays collapsed: the same command says so again at the next check.
+    assert main(["train", str(file), "--out", str(out)]) == 4
+    assert "step 7: masks have collapsed" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("collapsed")
+def test_collapsed_run_warns_once_and_goes_on_by_default(tmp_path, capsys):
+    trainer(tmp_path, steps=9, health=HEALTH, prepare=mask_nothing).run()
+    assert capsys.readouterr().err.count("masks are empty") == 1
+    assert result(tmp_path)[0]["step"] == 9
+
+
+def test_healthy_run_does_not_warn(tmp_path, capsys):
+    trainer(tmp_path, steps=9, health=HEALTH | {"patience": 5}).run()
+    assert "masks are empty" not in capsys.readouterr().err
+
+
+def test_discriminator_that_has_won_is_warned_of(tmp_path, capsys):
+    rates = {"discriminator": {"lr": 2e-2, "warmup": 0.0}, "generator": {"lr": 1e-9}}
+    weights = {"r1": 0.0, "cut": 0.0, "empty": 0.0}
+    health = HEALTH | {"most_accuracy": 0.8}
+    trainer(tmp_path, steps=40, health=health, optimizers=rates, method={"weights": weights}).run()
+    log = read_metrics(tmp_path / "metrics.jsonl")
+    accuracies = [line["discriminator/paste_accuracy"] for line in log]
+    assert all(0 <= value <= 1 for value in accuracies)
+    assert max(accuracies[-5:]) > 0.8
+    assert "the discriminator tells every composite from a real image" in capsys.readouterr().err
