@@ -38,8 +38,8 @@ def train(
     """`segan train`."""
     if path.is_dir():
         raise ConfigError(
-            f"{path} is a folder, and no method here learns from images alone yet; cut_paste needs "
-            f"boxes: write a config with data: {{type: folder, root: {path}, boxes: FILE}}"
+            f"{path} is a folder, and no method here learns from images alone yet; with boxes, run "
+            f"segan train configs/cut_paste/folder.yaml data.root={path} data.boxes=FILE"
         )
     chosen = [] if method is None else [f"method.type={method}"]
     tree = config.override(config.read_tree(path), [*overrides, *chosen])

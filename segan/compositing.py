@@ -27,16 +27,21 @@ def composite(objects: Tensor, backgrounds: Tensor, mask: Tensor) -> Tensor:
     return mask * at_least_fp32(objects) + (1 - mask) * at_least_fp32(backgrounds)
 
 
-def cut_out(images: Tensor, mask: Tensor, *, fill: float = 0.5) -> Tensor:
-    """What is left when the object is taken out: (1 - m) * image, the hole filled with gray.
+def cut_out(images: Tensor, mask: Tensor, *, outside: Tensor) -> Tensor:
+    """What is left when the object is taken out: (1 - m) * image, the hole filled with one colour.
+
+    The colour is the image's own mean over `outside`: next to a black or gray hole in a picture of
+    another brightness, what a half-transparent mask leaves of an object would go unnoticed.
 
     Args:
         images: [N, C, H, W] in [0, 1].
         mask: Opacity of what is removed [N, 1, H, W] in [0, 1].
-        fill: Gray level of the hole.
+        outside: Where the object cannot be, [N, 1, H, W] of 0 and 1.
     """
     images = at_least_fp32(images)
-    return composite(torch.full_like(images, fill), images, mask)
+    count = outside.sum((2, 3), keepdim=True).clamp(min=1)
+    colour = (images * outside).sum((2, 3), keepdim=True) / count
+    return composite(colour.expand_as(images), images, mask)
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:

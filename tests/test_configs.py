@@ -1,4 +1,4 @@
-"""Every configuration that ships: it loads, its method builds, and its header says how to run it."""
+"""Every configuration that ships loads, its method builds, and its header says how to run it."""
 
 from pathlib import Path
 

@@ -172,7 +172,7 @@ def test_free_positions_match_brute_force(seed):
         for x in range(free.shape[1]):
             disjoint = all(
                 x >= x1 or x + window.width <= x0 or y >= y1 or y + window.height <= y0
-                    for x0, y0, x1, y1 in boxes.tolist()
+                for x0, y0, x1, y1 in boxes.tolist()
             )
             assert bool(free[y, x]) == disjoint
 

@@ -20,6 +20,9 @@ from segan.data.sample import Dataset, Sample
 from segan.data.views import Units, View
 
 
+_SECONDS_AFTER_SIGTERM = 30
+
+
 class Cached:
     """A data set whose decoded samples stay in memory up to a limit; the rest is decoded anew."""
 
@@ -109,9 +112,10 @@ def batches(
 
 
 def _prepare_worker(_worker: int) -> None:
-    # A signal to the whole process group is the trainer's to answer; loaders end when it does.
+    # Signals to a process group are the trainer's to answer, which needs its loaders for a while.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))
     cv2.setNumThreads(1)
 
 

@@ -87,23 +87,39 @@ class CutPasteView:
             otherwise uniform.
         isolated: Leave out objects whose window overlaps another box. Composites never show a
             second object, so a discriminator would take one for the sign of a real window.
+        smallest_background: Where the picture has no room for a background window as large as the
+            object's, take the largest that fits, down to this share of it. Below 1 the two are
+            resampled differently, which does no harm while both are shrunk.
+        shift: The window's centre is moved by up to this share of the box, on each axis, so that
+            a mask cannot be had from the position alone.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"images", "boxes"})
 
-    def __init__(self, spec: WindowSpec, placement: Placement, *, isolated: bool = False) -> None:
+    def __init__(
+        self,
+        spec: WindowSpec,
+        placement: Placement,
+        *,
+        isolated: bool = False,
+        smallest_background: float = 1.0,
+        shift: float = 0.0,
+    ) -> None:
         self.spec = spec
         self.placement = placement
         self.isolated = isolated
+        self.smallest_background = smallest_background
+        self.shift = shift
 
-    def window(self, sample: Sample, unit: int) -> Window:
-        """The window around box `unit`."""
+    def window(self, sample: Sample, unit: int, shift: tuple[float, float] = (0.0, 0.0)) -> Window:
+        """The window around box `unit`, its centre moved by `shift` box sides."""
         assert sample.boxes is not None
         return window_around(
             sample.boxes[unit],
-            (sample.image.shape[1], sample.image.shape[2]),
+            _size(sample),
             context=self.spec.context,
             square=self.spec.square,
+            shift=shift,
         )
 
     def units(self, dataset: Dataset) -> Units:
@@ -116,8 +132,7 @@ class CutPasteView:
         for index in range(len(dataset)):
             sample = dataset[index]
             largest = max(largest, min(sample.image.shape[-2:]))
-            boxes = sample.boxes if sample.boxes is not None else torch.zeros(0, 4)
-            for unit in range(len(boxes)):
+            for unit in range(_count_boxes(sample)):
                 reason = self._unusable(sample, unit)
                 if reason is None:
                     items.append((index, unit))
@@ -133,26 +148,21 @@ class CutPasteView:
     def _unusable(self, sample: Sample, unit: int) -> str | None:
         """Why box `unit` cannot be trained on, if so."""
         assert sample.boxes is not None
-        height, width = sample.image.shape[-2:]
-        x0, y0, x1, y1 = sample.boxes[unit].tolist()
-        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-            raise ConfigError(
-                f"{sample.name}: box {unit + 1} ({x0:g}, {y0:g}, {x1:g}, {y1:g}) does not lie "
-                f"inside its picture of {width} x {height} pixels"
-            )
+        height, width = _size(sample)
         if min(height, width) < self.spec.size:
             return f"{width} x {height} pixels are less than the window of {self.spec.size}"
         window = self.window(sample, unit)
         if self.isolated and overlaps(window, sample.boxes).sum() > 1:
             return "its window shows another object, and only isolated ones are wanted"
-        if not free_positions(window, sample.boxes, (height, width)).any():
+        if self._room(sample, window) is None:
             return "no room for a background window beside the objects"
         return None
 
     def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> CutPasteBatch:
         """One object, its window and a background window."""
         assert sample.boxes is not None
-        window = self.window(sample, unit)
+        across, down = rng.uniform(-self.shift, self.shift, 2)
+        window = self.window(sample, unit, (across, down))
         place = self._place(sample, window, rng)
         size = self.spec.size
         return CutPasteBatch(
@@ -163,18 +173,51 @@ class CutPasteView:
             polygons=random_polygon(rng, size),
         )
 
-    def _place(self, sample: Sample, window: Window, rng: np.random.Generator) -> Window:
+    def _room(self, sample: Sample, window: Window) -> tuple[Window, Tensor] | None:
+        """The size of the background for an object's window, and where it can lie, if anywhere."""
         assert sample.boxes is not None
-        height, width = sample.image.shape[-2:]
-        free = free_positions(window, sample.boxes, (height, width))
-        if self.placement == "scanline" and free[window.y0].any():
-            free = free[window.y0 : window.y0 + 1]
-            top = window.y0
-        else:
-            top = 0
+        scale = 1.0
+        while scale >= self.smallest_background:
+            width, height = (max(1, round(scale * side)) for side in (window.width, window.height))
+            smaller = Window(window.x0, window.y0, window.x0 + width, window.y0 + height)
+            free = free_positions(smaller, sample.boxes, _size(sample))
+            if free.any():
+                return smaller, free
+            scale *= 0.9
+        return None
+
+    def _place(self, sample: Sample, window: Window, rng: np.random.Generator) -> Window:
+        room = self._room(sample, window)
+        assert room is not None
+        background, free = room
+        top = 0
+        if self.placement == "scanline" and free[window.y0 : window.y0 + 1].any():
+            top, free = window.y0, free[window.y0 : window.y0 + 1]
         places = free.flatten().nonzero()[:, 0]
         row, column = divmod(int(places[rng.integers(len(places))]), free.shape[1])
-        return window.moved_to(column, top + row)
+        return background.moved_to(column, top + row)
+
+
+def _count_boxes(sample: Sample) -> int:
+    """How many boxes a picture has.
+
+    Raises:
+        ConfigError: One of them does not lie inside.
+    """
+    if sample.boxes is None:
+        return 0
+    height, width = _size(sample)
+    for number, (x0, y0, x1, y1) in enumerate(sample.boxes.tolist(), start=1):
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ConfigError(
+                f"{sample.name}: box {number} ({x0:g}, {y0:g}, {x1:g}, {y1:g}) does not lie "
+                f"inside its picture of {width} x {height} pixels"
+            )
+    return len(sample.boxes)
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    return sample.image.shape[1], sample.image.shape[2]
 
 
 def random_polygon(rng: np.random.Generator, size: int) -> Tensor:

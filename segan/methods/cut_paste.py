@@ -8,7 +8,7 @@ are listed in docs/methods/cut_paste.md.
 """
 
 from dataclasses import field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -96,8 +96,11 @@ class CutPasteConfig:
         size: Side of the windows, pixels.
         context: Window side over box side: the viewport in which a seam can be seen.
         square: Windows as high as they are wide, or shaped as their box.
+        shift: How far a window's centre may lie off the box's in training, in box sides.
         placement: Where objects are pasted.
         isolated: Train on objects whose window shows no other object; composites never do.
+        smallest_background: Share of an object window that a background window may shrink to where
+            the picture has no room for more.
         adversarial: Form of the adversarial losses; the paper's Eq. 2 is the logistic one.
         discriminator_steps: Updates of the discriminators per update of the mask generator.
         r1_every: Iterations between penalties.
@@ -109,13 +112,45 @@ class CutPasteConfig:
     size: int = Field(default=48, ge=16)
     context: float = Field(default=1.6, ge=1)
     square: bool = True
+    shift: float = Field(default=0.0, ge=0, le=0.5)
     placement: Placement = "uniform"
     isolated: bool = True
+    smallest_background: float = Field(default=1.0, gt=0, le=1)
     adversarial: AdversarialLoss = "non_saturating"
     discriminator_steps: int = Field(default=1, ge=1)
     r1_every: int = Field(default=8, ge=1)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     guards: GuardsConfig = field(default_factory=GuardsConfig)
+
+
+class Scene(NamedTuple):
+    """A batch with its masks, and the pictures that the discriminators compare.
+
+    Attributes:
+        objects: Object windows as the mask generator sees them, [N, 3, S, S].
+        backgrounds: Object-free windows, [N, 3, S, S].
+        real: Object windows with photometric noise of their own, [N, 3, S, S].
+        mask: Opacity of the objects, [N, 1, S, S], zero outside the boxes.
+        inside: The boxes, [N, 1, S, S] of 0 and 1.
+    """
+
+    objects: Tensor
+    backgrounds: Tensor
+    real: Tensor
+    mask: Tensor
+    inside: Tensor
+
+    def pasted(self) -> Tensor:
+        """The objects on their backgrounds: the fake of the adversarial loss."""
+        return composite(self.objects, self.backgrounds, self.mask)
+
+    def left(self) -> Tensor:
+        """Object windows with the object cut out: the fake of the cut loss."""
+        return cut_out(self.objects, self.mask, outside=1 - self.inside)
+
+    def hole(self) -> Tensor:
+        """Backgrounds with the same part cut out: the real of the cut loss."""
+        return cut_out(self.backgrounds, self.mask, outside=1 - self.inside)
 
 
 class CutPaste(Method):
@@ -139,7 +174,13 @@ class CutPaste(Method):
             )
         self.config = config
         self.window = WindowSpec(size=config.size, context=config.context, square=config.square)
-        self.view = CutPasteView(self.window, config.placement, isolated=config.isolated)
+        self.view = CutPasteView(
+            self.window,
+            config.placement,
+            isolated=config.isolated,
+            smallest_background=config.smallest_background,
+            shift=config.shift,
+        )
         network = networks.build(config.network)
         self.segmenter = MaskSegmenter(network, stride=network.stride)
         self.discriminators = torch.nn.ModuleDict(
@@ -166,13 +207,16 @@ class CutPaste(Method):
 
     # The composition.
 
-    def jittered(self, batch: CutPasteBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Object, background and real windows, each brightened on its own."""
+    def scene(self, batch: CutPasteBatch) -> Scene:
+        """Windows, each brightened on its own, and the masks of the objects."""
         offsets = self.config.guards.jitter * batch.jitter
-        return (
-            brighten(batch.objects, offsets[:, 0]),
-            brighten(batch.backgrounds, offsets[:, 1]),
-            brighten(batch.objects, offsets[:, 2]),
+        objects = brighten(batch.objects, offsets[:, 0])
+        return Scene(
+            objects=objects,
+            backgrounds=brighten(batch.backgrounds, offsets[:, 1]),
+            real=brighten(batch.objects, offsets[:, 2]),
+            mask=self.cut_mask(self.segmenter, objects, batch.boxes),
+            inside=boxes_to_mask(batch.boxes, objects.shape[-2:]),
         )
 
     def cut_mask(self, segmenter: Segmenter, objects: Tensor, boxes: Tensor) -> Tensor:
@@ -190,44 +234,34 @@ class CutPaste(Method):
 
     def discriminator_losses(self, batch: CutPasteBatch) -> Losses:
         """Real object windows against composites; background with a hole against what is left."""
-        config = self.config
-        objects, backgrounds, real = self.jittered(batch)
+        kind = self.config.adversarial
         with torch.no_grad():
-            mask = self.cut_mask(self.segmenter, objects, batch.boxes)
-        terms = {}
+            scene = self.scene(batch)
+        trained, watched = {}, {}
         if "paste" in self.discriminators:
-            real_logits = self.judge("paste", real)
-            fake_logits = self.judge("paste", composite(objects, backgrounds, mask))
-            terms["paste"] = discriminator_loss(real_logits, fake_logits, kind=config.adversarial)
-            if config.guards.grounded:
-                grounded = composite(objects, backgrounds, batch.polygons)
-                terms["grounded"] = discriminator_loss(
-                    real_logits, self.judge("paste", grounded), kind=config.adversarial
-                )
-            terms["paste_real"], terms["paste_fake"] = real_logits.mean(), fake_logits.mean()
-            terms["paste_accuracy"] = discriminator_accuracy(real_logits, fake_logits)
+            real, fake = self.judge("paste", scene.real), self.judge("paste", scene.pasted())
+            trained["paste"] = discriminator_loss(real, fake, kind=kind)
+            watched["paste_real"], watched["paste_fake"] = real.mean(), fake.mean()
+            watched["paste_accuracy"] = discriminator_accuracy(real, fake)
+            if self.config.guards.grounded:
+                grounded = composite(scene.objects, scene.backgrounds, batch.polygons)
+                fake = self.judge("paste", grounded)
+                trained["grounded"] = discriminator_loss(real, fake, kind=kind)
         if "cut" in self.discriminators:
-            terms["cut"] = discriminator_loss(
-                self.judge("cut", cut_out(backgrounds, mask)),
-                self.judge("cut", cut_out(objects, mask)),
-                kind=config.adversarial,
-            )
+            real, fake = self.judge("cut", scene.hole()), self.judge("cut", scene.left())
+            trained["cut"] = discriminator_loss(real, fake, kind=kind)
         if "presence" in self.discriminators:
-            terms["presence"] = discriminator_loss(
-                self.judge("presence", real),
-                self.judge("presence", backgrounds),
-                kind="non_saturating",
-            )
-        trained = ("paste", "grounded", "cut", "presence")
-        return losses(torch.stack([terms[t] for t in trained if t in terms]).sum(), **terms)
+            present = self.judge("presence", scene.real)
+            absent = self.judge("presence", scene.backgrounds)
+            trained["presence"] = discriminator_loss(present, absent, kind="non_saturating")
+        return losses(torch.stack(list(trained.values())).sum(), **trained, **watched)
 
     def penalty_losses(self, batch: CutPasteBatch) -> Losses:
         """R1 at the real images of each discriminator."""
         config = self.config
-        objects, backgrounds, real = self.jittered(batch)
         with torch.no_grad():
-            mask = self.cut_mask(self.segmenter, objects, batch.boxes)
-        reals = {"paste": real, "cut": cut_out(backgrounds, mask), "presence": real}
+            scene = self.scene(batch)
+        reals = {"paste": scene.real, "cut": scene.hole(), "presence": scene.real}
         terms = {}
         for name in self.discriminators:
             images = reals[name].detach().requires_grad_(True)
@@ -240,41 +274,36 @@ class CutPaste(Method):
 
     def generator_losses(self, batch: CutPasteBatch) -> Losses:
         """The composite must look real, and what is left like background (paper, section 3)."""
-        config, weights = self.config, self.config.weights
-        objects, backgrounds, real = self.jittered(batch)
-        mask = self.cut_mask(self.segmenter, objects, batch.boxes)
-        inside = boxes_to_mask(batch.boxes, mask.shape[-2:])
-        pasted = composite(objects, backgrounds, mask)
-        terms = {"binarity": binarity(mask), "area": mean_area(mask, inside)}
-        weighted = {"binarity": weights.binarity * self.warmup(), "area": weights.area}
+        weights, guards = self.config.weights, self.config.guards
+        scene = self.scene(batch)
+        mask, inside = scene.mask, scene.inside
+        terms = {"area": mean_area(mask, inside), "binarity": binarity(mask)}
         if weights.paste:
-            with torch.no_grad():
-                real_logits = self.judge("paste", real)
-            terms["paste"] = generator_loss(
-                self.judge("paste", pasted), kind=config.adversarial, real=real_logits
-            )
+            terms["paste"] = self.fool("paste", scene.pasted(), scene.real)
         if weights.cut:
-            with torch.no_grad():
-                real_logits = self.judge("cut", cut_out(backgrounds, mask))
-            terms["cut"] = generator_loss(
-                self.judge("cut", cut_out(objects, mask)),
-                kind=config.adversarial,
-                real=real_logits,
-            )
+            terms["cut"] = self.fool("cut", scene.left(), scene.hole())
         if weights.presence:
-            terms["presence"] = generator_loss(
-                self.judge("presence", pasted), kind="non_saturating"
-            )
+            present = self.judge("presence", scene.pasted())
+            terms["presence"] = generator_loss(present, kind="non_saturating")
         if weights.empty:
-            terms["empty"] = self.segmenter(backgrounds)[:, 1:].mean()
+            terms["empty"] = self.segmenter(scene.backgrounds)[:, 1:].mean()
         if weights.area_floor:
-            terms["area_floor"] = area_floor(mask, inside, floor=config.guards.floor)
+            terms["area_floor"] = area_floor(mask, inside, floor=guards.floor)
         if weights.area_ceiling:
-            terms["area_ceiling"] = area_ceiling(mask, inside, ceiling=config.guards.ceiling)
-        total = torch.stack(
-            [weighted.get(name, getattr(weights, name)) * term for name, term in terms.items()]
-        ).sum()
+            terms["area_ceiling"] = area_ceiling(mask, inside, ceiling=guards.ceiling)
+        weight = {name: getattr(weights, name) for name in terms}
+        weight["binarity"] *= self.warmup()
+        total = torch.stack([weight[name] * term for name, term in terms.items()]).sum()
         return losses(total, **terms)
+
+    def fool(self, name: str, fake: Tensor, real: Tensor) -> Tensor:
+        """The generator's adversarial loss on a fake, paired with a real where its form asks."""
+        kind = self.config.adversarial
+        real_logits = None
+        if kind == "relativistic":
+            with torch.no_grad():
+                real_logits = self.judge(name, real)
+        return generator_loss(self.judge(name, fake), kind=kind, real=real_logits)
 
     def warmup(self) -> float:
         """Share of the binarity weight at this point of training."""

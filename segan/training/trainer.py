@@ -130,33 +130,40 @@ class Trainer:
             DivergenceError: Losses stayed non-finite, or masks collapsed and `health.stop` is set.
             DataError: A checkpoint, a panel or the log cannot be written.
         """
-        preview = self._preview_batch()
         main = self.accelerator.is_main_process
         tensorboard = self.config.tensorboard
         # Loader processes start here, before anything that a fork should not inherit.
         self.incoming = self._batches()
-        with (
-            Logbook(self.directory, step=self.step, tensorboard=tensorboard)
-            if main
-            else nullcontext() as logbook,
-            self.console,
-            StopRequest() as stop,
-        ):
-            self.console.start_at(self.step)
-            if self.step == 0:
-                self._write_panel(preview)
-            while self.step < self.num_steps:
-                started = time.perf_counter()
-                self.terms |= self.iterate()
-                self._report(logbook, preview, time.perf_counter() - started)
-                last = self.step == self.num_steps
-                if last or _due(self.step, self.config.checkpoint_every):
-                    self.save()
-                if not last and distributed.any_rank(stop.received, self.accelerator.device):
-                    self.save()
-                    raise Interrupted(
-                        f"stopped at step {self.step} of {self.num_steps}; the same command resumes"
-                    )
+        try:
+            with (
+                Logbook(self.directory, step=self.step, tensorboard=tensorboard)
+                if main
+                else nullcontext() as logbook,
+                self.console,
+                StopRequest() as stop,
+            ):
+                self._train(logbook, stop)
+        finally:
+            # Ends the loader processes.
+            del self.incoming
+
+    def _train(self, logbook: Logbook | None, stop: StopRequest) -> None:
+        preview = self._preview_batch()
+        self.console.start_at(self.step)
+        if self.step == 0:
+            self._write_panel(preview)
+        while self.step < self.num_steps:
+            started = time.perf_counter()
+            self.terms |= self.iterate()
+            self._report(logbook, preview, time.perf_counter() - started)
+            last = self.step == self.num_steps
+            if last or _due(self.step, self.config.checkpoint_every):
+                self.save()
+            if not last and distributed.any_rank(stop.received, self.accelerator.device):
+                self.save()
+                raise Interrupted(
+                    f"stopped at step {self.step} of {self.num_steps}; the same command resumes"
+                )
 
     def iterate(self) -> dict[str, Tensor]:
         """One training iteration: every phase that is due, in order; the terms it logged."""

@@ -17,12 +17,16 @@ def two_processes(tmp_path_factory):
     out = tmp_path_factory.mktemp("two")
     # `accelerate launch --cpu --num_processes 2` would start one process and say nothing.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run(
+    done = subprocess.run(
         [*command, str(HERE / "worker.py"), str(out)],
         env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(HERE.parent)},
         check=False,
         timeout=540,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+    # Shown by pytest when a test that needs this fails.
+    print(done.stderr)
     return out
 
 

@@ -42,7 +42,7 @@ class Discs:
             torch.arange(48), torch.arange(48), torch.arange(3), indexing="ij"
         )
         ground = (x * (3 + index % 5) + y * (7 - index % 3) + 40 * channel + 11 * index) % 97
-        row, column, radius = 9 + index % 7, 9 + 3 * index % 11, 5 + index % 4
+        row, column, radius = 9 + index % 7, 9 + 3 * index % 11, 4 + index % 2
         inside = (y - row) ** 2 + (x - column) ** 2 <= radius**2
         stripes = 150 + (x * 13 + y * (5 + index % 4) + 30 * channel) % 101
         image = torch.where(inside, stripes, ground).permute(2, 0, 1).to(torch.uint8)

@@ -32,7 +32,7 @@ def test_an_image_does_not_depend_on_its_batch(kind):
 
 
 def test_patch_logits_see_only_their_part():
-    discriminator = make(48, type="patch", width=4, depth=2)
+    discriminator = make(48, type="patch", width=4, depth=2, inputs="range")
     images = torch.rand(1, 3, 48, 48)
     changed = images.clone()
     changed[..., :8] = 0
@@ -69,7 +69,6 @@ def test_too_deep_for_the_images_is_one_line():
     with pytest.raises(ConfigError) as caught:
         make(24, depth=5)
     assert str(caught.value) == (
-        "a discriminator of depth 5 is too deep for images of 24 pixels; "
-        "its depth can be at most 4"
+        "a discriminator of depth 5 is too deep for images of 24 pixels; its depth can be at most 4"
     )
     assert make(24, width=4, depth=4)(torch.rand(1, 3, 24, 24)).shape == (1, 1)

@@ -6,7 +6,7 @@ from torch import nn
 
 from segan import networks
 from segan.networks import UNet, UNetConfig
-from segan.networks.blocks import conv_block, make_norm
+from segan.networks.blocks import conv_block, make_norm, normalise
 
 NORMS = ("group", "channel", "none")
 
@@ -36,7 +36,9 @@ def test_an_image_does_not_depend_on_its_batch(norm):
     images = torch.rand(3, 3, 16, 16)
     together = network(images)
     torch.testing.assert_close(network(images[:1]), together[:1], atol=1e-5, rtol=1e-5)
-    assert not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
+    assert not any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()
+    )
     assert not list(network.buffers())
 
 
@@ -78,9 +80,7 @@ def test_channel_norm_normalises_each_pixel_alone():
     found = make_norm("channel", 12)(features)
     assert found.shape == features.shape
     torch.testing.assert_close(found.mean(1), torch.zeros(2, 5, 7), atol=1e-5, rtol=0)
-    torch.testing.assert_close(
-        found.var(1, unbiased=False), torch.ones(2, 5, 7), atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(found.var(1, unbiased=False), torch.ones(2, 5, 7), atol=1e-3, rtol=0)
     changed = features.clone()
     changed[..., 0, 0] = 9
     moved = make_norm("channel", 12)(changed) != found
@@ -89,7 +89,7 @@ def test_channel_norm_normalises_each_pixel_alone():
 
 @pytest.mark.parametrize("norm", ["channel", "none"])
 def test_without_image_statistics_far_pixels_do_not_matter(norm):
-    network = make(width=4, depth=1, norm=norm)
+    network = make(width=4, depth=1, norm=norm, inputs="range")
     images = torch.rand(1, 3, 64, 64)
     changed = images.clone()
     changed[..., :4] = 1 - changed[..., :4]
@@ -105,6 +105,20 @@ def test_features_keep_their_scale_through_a_block(norm):
     features = torch.randn(4, 16, 24, 24)
     found = conv_block(16, 16, norm)(features)
     assert 0.3 < float(found.detach().square().mean().sqrt()) < 3
+
+
+def test_standard_inputs_see_neither_brightness_nor_contrast():
+    images = torch.rand(2, 3, 20, 24) * 0.5 + 0.2
+    found = normalise(images, "standard")
+    torch.testing.assert_close(found.mean((1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.std((1, 2, 3)), torch.ones(2), atol=0.02, rtol=0)
+    torch.testing.assert_close(normalise(0.5 * images + 0.1, "standard"), found, atol=0.1, rtol=0)
+    # A flat picture has no contrast to amplify.
+    noise = 0.5 + 1e-3 * torch.randn(1, 3, 20, 24)
+    assert float(normalise(noise, "standard").abs().max()) < 0.5
+    assert torch.equal(
+        normalise(torch.tensor([0.0, 0.5, 1.0]), "range"), torch.tensor([-1.0, 0, 1])
+    )
 
 
 def test_logits_are_fp32_under_bf16_autocast_and_float64_in_float64():

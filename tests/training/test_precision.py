@@ -5,6 +5,7 @@ import torch
 from tiny import started, tensors, trainer
 from torch import Tensor
 
+from segan.errors import ConfigError
 from segan.methods import cut_paste
 from segan.training.precision import build_accelerator, resolve_precision
 
@@ -33,6 +34,13 @@ def test_runs_of_one_process_may_differ_in_precision():
     assert build_accelerator("fp32").mixed_precision == "no"
     assert build_accelerator("bf16").mixed_precision == "bf16"
     assert build_accelerator("fp32").mixed_precision == "no"
+
+
+def test_processes_that_do_not_find_each_other_are_refused(monkeypatch):
+    """Else each would train alone, all in one folder."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="ACCELERATE_USE_CPU=true"):
+        build_accelerator("fp32")
 
 
 def test_bf16_reaches_the_networks_but_neither_totals_weights_nor_penalties(tmp_path, monkeypatch):

@@ -1,0 +1,510 @@
+"""The command line as a stranger meets it: every mistake is one line, and nothing is written."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segan import config
+from segan.cli import main
+from segan.training.config import RunConfig
+
+BOXES = "image,x0,y0,x1,y1\n"
+
+# The smallest run that is one: two steps on eight pictures of the shapes world.
+TINY = [
+    *("data.size=48", "data.train_images=8", "data.test_images=4"),
+    *("method.size=16", "method.network.width=4", "method.network.depth=1"),
+    *("method.discriminator.width=4", "method.discriminator.depth=2"),
+    *("train.images=8", "train.batch_size=4", "train.log_every=1", "train.precision=fp32"),
+]
+FOLDER = [
+    *("method={type: cut_paste, size: 16, network: {width: 4, depth: 1}}", "data.type=folder"),
+    *("method.discriminator={width: 4, depth: 2}", "train={images: 8, batch_size: 4}"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths, the default --out among them, lie in the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file and folder below, with what is in it."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else "folder"
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail, leaving everything as it was; its one line without prefix."""
+
+    def run(*arguments: object, code: int = 2) -> str:
+        before = contents(tmp_path)
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == code
+        captured = capsys.readouterr()
+        *notes, line = captured.err.splitlines()
+        assert line.startswith("error: "), captured.err
+        assert all(note.startswith("skipped ") for note in notes), captured.err
+        assert captured.out == ""
+        assert contents(tmp_path) == before
+        return line.removeprefix("error: ")
+
+    return run
+
+
+def save_picture(path: Path, size: tuple[int, int] = (40, 40), seed: int = 0) -> Path:
+    """A picture of (height, width) of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures and a file of boxes, one box each, with room for a background."""
+    for index in range(3):
+        save_picture(tmp_path / "pictures" / f"{index}.png", seed=index)
+    lines = [f"{index}.png,4,4,12,12\n" for index in range(3)]
+    (tmp_path / "boxes.csv").write_text(BOXES + "".join(lines))
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def folder_config(tmp_path: Path, pictures: Path) -> Path:
+    path = tmp_path / "folder.yaml"
+    tree = config.override({}, FOLDER)
+    tree["data"] |= {"root": str(pictures), "boxes": str(tmp_path / "boxes.csv")}
+    path.write_text(config.to_yaml(tree))
+    return path
+
+
+def box(corners: str) -> str:
+    return BOXES + f"0.png,{corners}\n"
+
+
+# --- usage ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["trian"],
+        ["train", "--ouput", "x"],
+        ["train", "a.yaml", "b.yaml", "--out"],
+        ["evaluate", "otsu"],
+        ["evaluate", "otsu", "--data", "shapes", "--split", "tset"],
+        ["evaluate", "otsu", "--data", "shapes", "--limit", "many"],
+        ["predict", "model"],
+        ["export", "model", "--out", "a.onnx", "--format", "tflite"],
+        ["predict", "model", "pictures", "--out", "a", "key=value"],
+    ],
+)
+def test_usage_errors_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "export"])
+def test_help_shows_how_to_run_it(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert f"  segan {verb} " in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("segan 0.")
+
+
+# --- configuration -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("trian.images=5", "unknown key 'trian'; did you mean 'train'?"),
+        ("train.imagse=5", "unknown key 'train.imagse'; did you mean 'images'?"),
+        ("method.weights.ct=5", "unknown key 'method.weights.ct'; did you mean 'cut'?"),
+        ("train.images=many", "'train.images' is 'many'; it must be a valid integer"),
+        ("train.images=0", "'train.images' is 0; it must be greater than or equal to 1"),
+        ("train.images=true", "'train.images' is true or false; it must be a number"),
+        ("train=5", "'train' is 5; it must be a mapping of keys to values"),
+        ("train.precision=fp8", "'train.precision' is 'fp8'; "),
+        ("data.type=shpes", "'data.type' is 'shpes'; did you mean 'shapes'?"),
+        ("data.type=folder", "'data.root' is required and has no default"),
+        ("data.size=8", "'data.size' is 8; it must be greater than or equal to 32"),
+        ("method.type=seigan", "'method.type' is 'seigan'; valid: cut_paste"),
+    ],
+)
+def test_wrong_settings_are_one_line(override, expected, refusal):
+    line = refusal("train", override, "--out", "run")
+    assert expected in line
+    assert "shapes.yaml with overrides: " in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["--method", "seigan"], "'method.type' is 'seigan'; valid: cut_paste"),
+        (["train.images.a=5"], "train.images.a: 'images' is a value, it has no keys below it"),
+        (["train..images=5"], "cannot read 'train..images=5': an override is key.sub=value"),
+        (["train.images=[5"], "override train.images, line 1: not valid YAML: "),
+        (
+            ["method.weights.paste=0", "method.weights.cut=0"],
+            "'method.weights': paste, cut or presence must be above 0",
+        ),
+        (
+            ["method.guards.border=30"],
+            "'method.guards.border' is 30; it must be less than half of 'method.size', 16",
+        ),
+        (
+            ["method.discriminator.depth=6"],
+            "a discriminator of depth 6 is too deep for images of 16 pixels; "
+            "its depth can be at most 4",
+        ),
+        (["train.optimizers.generatr.lr=1e-3"], "'train.optimizers.generatr'"),
+        (["train.micro_batch=3"], "'train.micro_batch' is 3; it must divide the 4 images"),
+        (
+            ["method.size=64"],
+            "every picture of shapes is smaller than the windows of 64 pixels ('method.size'); "
+            "the largest has 48",
+        ),
+    ],
+)
+def test_settings_that_cannot_work_together_are_one_line(overrides, expected, refusal):
+    assert expected in refusal("train", *TINY, "--out", "run", *overrides)
+
+
+def test_configs_that_cannot_be_read(tmp_path, refusal):
+    assert (
+        refusal("train", "none.yaml") == "cannot read config none.yaml: No such file or directory"
+    )
+    (tmp_path / "twice.yaml").write_text("train: {seed: 1}\ntrain: {seed: 2}\n")
+    expected = "twice.yaml, line 2: key 'train' is given twice; keep one"
+    assert refusal("train", "twice.yaml") == expected
+    (tmp_path / "code.yaml").write_text("train: !!python/name:os.system\n")
+    assert refusal("train", "code.yaml").startswith("code.yaml, line 1: not valid YAML: could not")
+    (tmp_path / "empty.yaml").write_text("")
+    assert refusal("train", "empty.yaml") == (
+        "empty.yaml: 'method' is required and has no default (and 1 more)"
+    )
+    save_picture(tmp_path / "picture.png")
+    assert "picture.png" in refusal("train", "picture.png")
+
+
+def test_a_folder_of_images_is_told_what_it_lacks(pictures, refusal):
+    assert refusal("train", pictures) == (
+        f"{pictures} is a folder, and no method here learns from images alone yet; with boxes, "
+        f"run segan train configs/cut_paste/folder.yaml data.root={pictures} data.boxes=FILE"
+    )
+
+
+def test_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path, capsys):
+    arguments = ["train", *TINY, "train.optimizers.generator.lr=1e-4", "--dry-run", "data.seed=3"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert contents(tmp_path) == {}
+    (tmp_path / "resolved.yaml").write_text(printed)
+    tree = config.read_tree(tmp_path / "resolved.yaml")
+    run = config.build(RunConfig, tree)
+    assert config.as_tree(run) == tree
+    assert (run.train.images, run.train.optimizers["generator"].lr) == (8, 1e-4)
+    assert tree["data"] | {"size": 48, "seed": 3} == tree["data"]
+    assert main(["train", "resolved.yaml", "--dry-run"]) == 0
+    assert capsys.readouterr().out == printed
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+def test_missing_and_empty_folders(tmp_path, folder_config, refusal):
+    line = refusal("train", folder_config, "data.root=nowhere", "--out", "run")
+    assert line == "data.root: nowhere does not exist"
+    (tmp_path / "empty").mkdir()
+    line = refusal("train", folder_config, "data.root=empty", "--out", "run")
+    assert line.startswith("data.root: no images in empty (looked for ")
+    line = refusal("train", folder_config, "data.boxes=nowhere.csv", "--out", "run")
+    assert line == "boxes: nowhere.csv does not exist"
+
+
+def test_a_method_that_needs_boxes_says_so(folder_config, refusal):
+    line = refusal("train", folder_config, "data.boxes=null", "--out", "run")
+    assert line == "cut_paste needs boxes; data set 'folder' provides images"
+
+
+@pytest.mark.parametrize(
+    ("corners", "expected"),
+    [
+        ("4,4,4,12", "(4, 4, 4, 12), has no area"),
+        ("12,4,4,12", "(12, 4, 4, 12), has no area"),
+        ("50,4,60,12", "(50, 4, 60, 12), lies outside the picture of 40 x 40"),
+        ("-30,4,5,12", "(-30, 4, 5, 12), lies outside the picture of 40 x 40"),
+        ("nan,4,5,12", "(nan, 4, 5, 12), is not finite"),
+        ("4,4,4.5,12", "(4, 4, 4.5, 12), covers less than a pixel"),
+    ],
+)
+def test_boxes_outside_or_without_area_are_named(
+    corners, expected, tmp_path, folder_config, refusal
+):
+    (tmp_path / "boxes.csv").write_text(box(corners))
+    line = refusal("train", folder_config, "--out", "run")
+    assert line.startswith(f"box 1 of picture 0, {expected}")
+
+
+def test_boxes_that_cannot_be_read_or_fit_no_picture(tmp_path, folder_config, refusal):
+    (tmp_path / "boxes.csv").write_text(box("a,b,c,d"))
+    assert "line 2" in refusal("train", folder_config, "--out", "run")
+    (tmp_path / "boxes.csv").write_text("name,left\n")
+    assert "expected image,x0,y0,x1,y1" in refusal("train", folder_config, "--out", "run")
+    (tmp_path / "boxes.csv").write_text(BOXES + "other.png,4,4,12,12\n")
+    line = refusal("train", folder_config, "--out", "run")
+    assert "none of the 1 names (such as other.png)" in line
+
+
+def test_pictures_smaller_than_the_window(tmp_path, folder_config, refusal):
+    for index in range(3):
+        save_picture(tmp_path / "pictures" / f"{index}.png", (15, 40))
+    assert refusal("train", folder_config, "--out", "run") == (
+        "every picture of folder is smaller than the windows of 16 pixels ('method.size'); "
+        "the largest has 15"
+    )
+
+
+def test_nothing_left_to_train_on_exits_with_3(tmp_path, folder_config, refusal):
+    (tmp_path / "boxes.csv").write_text(box("0,0,40,40"))
+    assert refusal("train", folder_config, "--out", "run", code=3) == (
+        "nothing to train on in folder: 0, box 1: "
+        "no room for a background window beside the objects"
+    )
+    (tmp_path / "boxes.json").write_text(
+        '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": []}'
+    )
+    line = refusal("train", folder_config, "data.boxes=boxes.json", "--out", "run", code=3)
+    assert line == "nothing to train on in folder: its pictures have no boxes"
+
+
+def test_unreadable_pictures_end_the_run_when_they_are_all(tmp_path, folder_config, refusal):
+    for index in range(3):
+        (tmp_path / "pictures" / f"{index}.png").write_bytes(b"not a picture")
+    line = refusal("train", folder_config, "--out", "run", code=3)
+    assert line.startswith(f"none of the 3 images in {tmp_path / 'pictures'} can be read: 0 (")
+
+
+def test_too_few_pictures_for_the_held_out_split_are_found_before_training(
+    tmp_path, folder_config, refusal
+):
+    """They have masks, so they would be scored afterwards, hours later."""
+    for index in range(3):
+        save_picture(tmp_path / "masks" / f"{index}.png", seed=index)
+        if index:
+            (tmp_path / "pictures" / f"{index}.png").unlink()
+    masks = ["data.masks=masks", "data.split=false"]
+    splits = ("dev", "test")
+    lines = []
+    for split in splits:
+        arguments = (folder_config, *masks, f"evaluation.split={split}", "--out", "run")
+        if split_of_only_picture() != split:
+            lines.append(refusal("train", *arguments, code=3))
+    assert lines
+    assert all("falls into the split" in line for line in lines)
+
+
+def split_of_only_picture() -> str:
+    from segan.data.splits import split_of
+
+    return split_of("0")
+
+
+def test_objects_without_room_and_unreadable_pictures_are_named_and_counted(
+    tmp_path, folder_config, capsys
+):
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"not a picture")
+    lines = [f"{index}.png,4,4,12,12\n" for index in range(2)] + ["2.png,0,0,40,40\n"]
+    (tmp_path / "boxes.csv").write_text(BOXES + "".join(lines))
+    assert main(["train", str(folder_config), "--out", "run"]) == 0
+    errors = capsys.readouterr().err.splitlines()
+    assert [line for line in errors if line.startswith("skipped ")] == [
+        "skipped broken: not a JPEG, PNG, TIFF, BMP or WebP picture",
+        "skipped 1 pictures of folder that cannot be read",
+        "skipped 1 of 3 objects; the first: 2, box 1: "
+        "no room for a background window beside the objects",
+    ]
+    assert (tmp_path / "run" / "segmenter.safetensors").exists()
+    assert not (tmp_path / "run" / "evaluation.json").exists()  # there is nothing to score
+
+
+# --- the run directory ---------------------------------------------------------------------------
+
+
+def test_an_out_that_is_someone_elses(tmp_path, refusal):
+    (tmp_path / "file").write_text("mine")
+    assert refusal("train", *TINY, "--out", "file") == "--out file: file is a file; name a folder"
+    line = refusal("train", *TINY, "--out", "file/run")
+    assert line == "--out file/run: file is a file; name a folder"
+    (tmp_path / "photos").mkdir()
+    save_picture(tmp_path / "photos" / "a.png")
+    expected = "--out photos holds files that are not a segan run; name another folder"
+    for flags in ([], ["--overwrite"]):
+        assert refusal("train", *TINY, "--out", "photos", *flags) == expected
+        # Another program's config.yaml does not make it a run.
+        (tmp_path / "photos" / "config.yaml").write_text("theme: dark\n")
+        assert refusal("train", *TINY, "--out", "photos", *flags) == expected
+
+
+def test_out_may_be_an_empty_folder(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    assert main(["train", *TINY, "evaluation.split=none", "--out", "run"]) == 0
+    assert (tmp_path / "run" / "config.yaml").exists()
+    assert "segmenter: run/segmenter.safetensors" in capsys.readouterr().out
+
+
+# --- from end to end -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", *TINY, "--out", str(out)]) == 0
+    return out
+
+
+def test_train_leaves_a_run(run, capsys):
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        *("config.yaml", "metrics.jsonl", "samples", "state", "segmenter.safetensors"),
+        *("evaluation.json", "evaluation.csv"),
+    }
+    # The same command finds nothing left to do, and scores again.
+    before = hashlib.sha256((run / "segmenter.safetensors").read_bytes()).hexdigest()
+    assert main(["train", *TINY, "--out", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert hashlib.sha256((run / "segmenter.safetensors").read_bytes()).hexdigest() == before
+    assert "windows around boxes" in printed
+    assert "whole pictures" in printed
+    assert max(len(line) for line in printed.splitlines() if "runs" not in line) <= 80
+
+
+def test_another_configuration_is_refused_or_overwrites(run, refusal, tmp_path):
+    import shutil
+
+    own = shutil.copytree(run, tmp_path / "own")
+    line = refusal("train", *TINY, "train.seed=7", "--out", "own")
+    assert line == (
+        "--out own holds a run with another configuration (it differs in 'train.seed'); "
+        "name another folder, or add --overwrite to replace it"
+    )
+    (own / "notes.txt").write_text("mine")
+    arguments = [*TINY, "train.seed=7", "evaluation.split=none", "--out", "own", "--overwrite"]
+    assert main(["train", *arguments]) == 0
+    assert config.read_tree(own / "config.yaml")["train"]["seed"] == 7
+    assert not (own / "evaluation.json").exists()
+    assert (own / "notes.txt").read_text() == "mine"
+
+
+def test_evaluate_predict_and_export_the_run(run, tmp_path, pictures, capsys):
+    data = ["--data", "shapes", "--set", "size=48", "--set", "test_images=4"]
+    arguments = [*data, "--boxes", "gt", "--trivial", "--json", "e.json", "--csv", "e.csv"]
+    assert main(["evaluate", str(run), *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "grabcut *" in printed
+    assert "…" not in printed
+    assert (tmp_path / "e.json").exists()
+    assert len((tmp_path / "e.csv").read_text().splitlines()) > 4
+    assert main(["predict", str(run), str(pictures), "--out", "masks"]) == 0
+    assert len(list((tmp_path / "masks" / "masks").glob("*.png"))) == 3
+    assert "3 masks written to masks" in capsys.readouterr().out
+    boxed = ["--boxes", "boxes.csv", "--out", "boxed"]
+    assert main(["predict", str(run), str(pictures), *boxed]) == 0
+    assert main(["predict", str(run), str(pictures), "--out", "boxed", "--overwrite"]) == 0
+    assert main(["export", str(run), "--format", "onnx", "--out", "s.onnx", "--no-verify"]) == 0
+    assert main(["predict", "s.onnx", str(pictures), "--out", "exported"]) == 0
+    for name in ("0.png", "1.png", "2.png"):
+        first, second = (
+            np.asarray(Image.open(tmp_path / out / "masks" / name)) for out in ("masks", "exported")
+        )
+        assert (first == second).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["evaluate", "nothing", "--data", "shapes"],
+            "there is no segmenter 'nothing': name a run",
+        ),
+        (
+            ["evaluate", "otsu", "--data", "shpes"],
+            "--data, --root, --set: 'data.type' is 'shpes'; did you mean 'shapes'?",
+        ),
+        (
+            ["evaluate", "otsu", "--data", "dsb2018"],
+            "--data, --root, --set: 'data.root' is required and has no default",
+        ),
+        (
+            ["evaluate", "otsu", "--data", "dsb2018", "--root", "nowhere"],
+            "data.root: nowhere does not exist",
+        ),
+        (
+            ["evaluate", "otsu", "--data", "shapes", "--set", "levle=hard"],
+            "unknown key 'data.levle'; did you mean 'level'?",
+        ),
+        (
+            ["evaluate", "otsu", "--data", "shapes", "--boxes", "gt"],
+            "otsu has no windows of its own; "
+            "give --size and --context, such as --size 64 --context 1.6",
+        ),
+        (
+            [*("evaluate", "otsu", "--data", "shapes", "--boxes", "gt"), "--size=9", "--context=0"],
+            "--size and --context must be at least 1",
+        ),
+        (["evaluate", "given_box", "--data", "shapes", "--limit", "1"], "given_box needs a box"),
+        (["evaluate", "otsu", "--data", "shapes", "--limit", "0"], "limit is 0; it must be"),
+        (["evaluate", "otsu", "--data", "shapes", "--json", "."], ". is a folder; name a file"),
+        (["evaluate", "otsu", "--data", "folder", "--root", "pictures"], "folder has no masks"),
+        (["predict", "nothing", "pictures", "--out", "a"], "cannot read segmenter nothing"),
+        (["predict", "RUN", "nowhere", "--out", "a"], "there is no image or folder nowhere"),
+        (["predict", "RUN", "pictures", "--out", "boxes.csv"], "--out boxes.csv is a file"),
+        (["predict", "RUN", "pictures", "--out", "pictures"], "--out pictures holds files that"),
+        (
+            ["predict", "RUN", "pictures", "--boxes", "no.csv", "--out", "a"],
+            "no.csv does not exist",
+        ),
+        (
+            ["predict", "boxes.csv", "pictures", "--out", "a"],
+            "boxes.csv is not a whole safetensors",
+        ),
+        (["export", "nothing", "--out", "a.onnx"], "cannot read segmenter nothing"),
+        (["export", "RUN", "--out", "pictures"], "pictures"),
+    ],
+)
+@pytest.mark.usefixtures("pictures")
+def test_mistakes_after_training_are_one_line(arguments, expected, run, refusal):
+    arguments = [str(run) if argument == "RUN" else argument for argument in arguments]
+    assert expected in refusal(*arguments)
+
+
+def test_training_free_segmenters_are_scored_in_windows_of_a_given_size(capsys):
+    data = ["--data", "shapes", "--set", "size=48", "--set", "test_images=2"]
+    windows = ["--boxes", "gt", "--size", "16", "--context", "1.5"]
+    assert main(["evaluate", "centre_ellipse", *data, *windows]) == 0
+    assert "centre_ellipse" in capsys.readouterr().out
