@@ -244,7 +244,7 @@ def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
     for name, reason in pictures:
         console.print(f"skipped {one_line(name)}: {reason}", markup=False)
     if pictures:
-        console.print(f"skipped {len(pictures)} pictures of {dataset.name} that cannot be read")
+        console.print(f"skipped {len(pictures)} unreadable picture{'s'[: len(pictures) - 1]}")
     if units is not None and units.skipped:
         count, total = len(units.skipped), len(units.skipped) + len(units.items)
         console.print(

@@ -22,8 +22,8 @@ Train a mask generator without ever seeing a mask.
   segan train configs/cut_paste/dsb2018.yaml data.root=PATH/TO/DSB2018
   segan train CONFIG train.images=64000 method.weights.cut=0.5 --out runs/trial
 
-The same command resumes an interrupted run. What it writes is in --out: config.yaml,
-metrics.jsonl, samples/*.png, state/, segmenter.safetensors and evaluation.json.
+The same command without --overwrite resumes an interrupted run. What it writes is in --out:
+config.yaml, metrics.jsonl, samples/*.png, state/, segmenter.safetensors and evaluation.json.
 """
 _EVALUATE = """\
 Score a segmenter against ground truth, beside trivial guesses scored by the same code.

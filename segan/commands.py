@@ -58,9 +58,7 @@ def train(
 
 def evaluate(options: argparse.Namespace) -> int:
     """`segan evaluate`."""
-    for path in filter(None, (options.json, options.csv)):
-        if path.is_dir():
-            raise ConfigError(f"{path} is a folder; name a file")
+    _require_files(options.json, options.csv)
     row, spec = _row(options.segmenter)
     split: Split = options.split
     dataset = _dataset(options, split)
@@ -85,6 +83,13 @@ def evaluate(options: argparse.Namespace) -> int:
         with written_aside(options.csv) as aside:
             results[row[0]].write_csv(aside)
     return 0
+
+
+def _require_files(*paths: Path | None) -> None:
+    """Raise ConfigError, before any work is done, where a file would have to be a folder."""
+    for path in paths:
+        if path is not None and path.is_dir():
+            raise ConfigError(f"{path} is a folder; name a file")
 
 
 @settings
@@ -151,6 +156,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def export_segmenter(options: argparse.Namespace) -> int:
     """`segan export`."""
+    _require_files(options.out)
     loaded = load_segmenter(Path(options.segmenter))
     model = export.WholePicture(
         loaded.segmenter, scale=loaded.window.scale if loaded.window else 1.0

@@ -5,6 +5,7 @@ that a caller could get wrong: scaling, resampling, padding, threshold. A file i
 masks agree with the module's.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -192,6 +193,65 @@ def open_onnx(path: Path) -> Any:
     except Exception as error:  # its many kinds share no other base class
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{path} is not an ONNX model: {reason}") from None
+
+
+class ExportedSegmenter(Segmenter):
+    """An exported file as a segmenter of whole pictures; it scales and resamples by itself.
+
+    Args:
+        session: From `open_onnx`.
+    """
+
+    foreground = 1
+
+    def __init__(self, session: Any) -> None:
+        super().__init__()
+        self.session = session
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Regions [N, 2, H, W]: background, object; images count at the 8 bits of pictures."""
+        levels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
+        pictures = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        (probabilities,) = self.session.run(["probabilities"], {"pictures": pictures})
+        mask = torch.from_numpy(probabilities)[:, None].to(images)
+        return torch.cat([1 - mask, mask], dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedExport:
+    """What an exported file holds.
+
+    Attributes:
+        segmenter: On the CPU.
+        metadata: As `export_onnx` was given it.
+        sha256: Of the file, hexadecimal.
+    """
+
+    segmenter: ExportedSegmenter
+    metadata: dict[str, Any]
+    sha256: str
+
+
+def load_exported(path: Path) -> LoadedExport:
+    """Reads a file from `export_onnx`.
+
+    Raises:
+        ConfigError: It cannot be read, or segan did not export it.
+    """
+    session = open_onnx(path)
+    try:
+        entries = session.get_modelmeta().custom_metadata_map
+        metadata = {key: json.loads(value) for key, value in entries.items()}
+        ours = isinstance(metadata["supervision"]["train"], str) and "segan_version" in metadata
+    except (ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise ConfigError(f"{path} is an ONNX model, but not one that segan exported")
+    return LoadedExport(
+        segmenter=ExportedSegmenter(session),
+        metadata=metadata,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
 
 
 def check_parity(model: WholePicture, path: Path, *, tolerance: float) -> Parity:

@@ -243,6 +243,8 @@ def _list_images(sources: Sequence[Path], out: Path) -> tuple[Path, list[Path]]:
         found = find_images(path) if path.is_dir() else [path]
         # Our own outputs, when `out` lies inside a source.
         files.update(dict.fromkeys(file for file in found if own not in file.parents))
+    if not files and any(own in (folder, *folder.parents) for folder in folders):
+        raise ConfigError(f"--out {one_line(str(out))} is where the images are; give a new folder")
     if not files:
         raise ConfigError(f"no images in {', '.join(one_line(str(path)) for path in sources)}")
     return Path(os.path.commonpath(folders)), list(files)

@@ -1,6 +1,7 @@
 """The command line as a stranger meets it: every mistake is one line, and nothing is written."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from segan import config
 from segan.cli import main
+from segan.data.splits import split_of
 from segan.training.config import RunConfig
 
 BOXES = "image,x0,y0,x1,y1\n"
@@ -309,29 +311,16 @@ def test_unreadable_pictures_end_the_run_when_they_are_all(tmp_path, folder_conf
     assert line.startswith(f"none of the 3 images in {tmp_path / 'pictures'} can be read: 0 (")
 
 
-def test_too_few_pictures_for_the_held_out_split_are_found_before_training(
-    tmp_path, folder_config, refusal
-):
-    """They have masks, so they would be scored afterwards, hours later."""
-    for index in range(3):
-        save_picture(tmp_path / "masks" / f"{index}.png", seed=index)
-        if index:
-            (tmp_path / "pictures" / f"{index}.png").unlink()
-    masks = ["data.masks=masks", "data.split=false"]
-    splits = ("dev", "test")
-    lines = []
-    for split in splits:
-        arguments = (folder_config, *masks, f"evaluation.split={split}", "--out", "run")
-        if split_of_only_picture() != split:
-            lines.append(refusal("train", *arguments, code=3))
-    assert lines
-    assert all("falls into the split" in line for line in lines)
-
-
-def split_of_only_picture() -> str:
-    from segan.data.splits import split_of
-
-    return split_of("0")
+def test_an_empty_held_out_split_is_found_before_training(tmp_path, folder_config, refusal):
+    """There are masks, so it would be scored afterwards, hours later."""
+    for index in (1, 2):
+        (tmp_path / "pictures" / f"{index}.png").unlink()
+    (tmp_path / "boxes.csv").write_text(box("4,4,12,12"))
+    save_picture(tmp_path / "masks" / "0.png")
+    empty = "dev" if split_of("0") != "dev" else "test"
+    arguments = ("data.masks=masks", f"evaluation.split={empty}", "--out", "run")
+    line = refusal("train", folder_config, *arguments, code=3)
+    assert f"falls into the split '{empty}'" in line
 
 
 def test_objects_without_room_and_unreadable_pictures_are_named_and_counted(
@@ -344,7 +333,7 @@ def test_objects_without_room_and_unreadable_pictures_are_named_and_counted(
     errors = capsys.readouterr().err.splitlines()
     assert [line for line in errors if line.startswith("skipped ")] == [
         "skipped broken: not a JPEG, PNG, TIFF, BMP or WebP picture",
-        "skipped 1 pictures of folder that cannot be read",
+        "skipped 1 unreadable picture",
         "skipped 1 of 3 objects; the first: 2, box 1: "
         "no room for a background window beside the objects",
     ]
@@ -405,8 +394,6 @@ def test_train_leaves_a_run(run, capsys):
 
 
 def test_another_configuration_is_refused_or_overwrites(run, refusal, tmp_path):
-    import shutil
-
     own = shutil.copytree(run, tmp_path / "own")
     line = refusal("train", *TINY, "train.seed=7", "--out", "own")
     assert line == (
@@ -484,7 +471,8 @@ def test_evaluate_predict_and_export_the_run(run, tmp_path, pictures, capsys):
         (["predict", "nothing", "pictures", "--out", "a"], "cannot read segmenter nothing"),
         (["predict", "RUN", "nowhere", "--out", "a"], "there is no image or folder nowhere"),
         (["predict", "RUN", "pictures", "--out", "boxes.csv"], "--out boxes.csv is a file"),
-        (["predict", "RUN", "pictures", "--out", "pictures"], "--out pictures holds files that"),
+        (["predict", "RUN", "pictures", "--out", "pictures"], "--out pictures is where the images"),
+        (["predict", "RUN", "pictures", "--out", "."], "--out . holds files that"),
         (
             ["predict", "RUN", "pictures", "--boxes", "no.csv", "--out", "a"],
             "no.csv does not exist",
@@ -494,7 +482,7 @@ def test_evaluate_predict_and_export_the_run(run, tmp_path, pictures, capsys):
             "boxes.csv is not a whole safetensors",
         ),
         (["export", "nothing", "--out", "a.onnx"], "cannot read segmenter nothing"),
-        (["export", "RUN", "--out", "pictures"], "pictures"),
+        (["export", "RUN", "--out", "pictures"], "pictures is a folder; name a file"),
     ],
 )
 @pytest.mark.usefixtures("pictures")

@@ -45,21 +45,34 @@ def test_swapping_object_and_background_complements_the_mask():
 def test_gradients_are_exact():
     objects, backgrounds, mask = (p.requires_grad_() for p in pictures(3, torch.float64, size=4))
     assert torch.autograd.gradcheck(composite, (objects, backgrounds, mask))
-    assert torch.autograd.gradcheck(cut_out, (objects, mask))
+    outside = torch.ones_like(mask)
+    outside[..., 1:3] = 0
+    assert torch.autograd.gradcheck(
+        lambda images, mask: cut_out(images, mask, outside=outside.detach()), (objects, mask)
+    )
     assert torch.autograd.gradcheck(lambda images: blur(images, 0.8), (objects,))
     assert torch.autograd.gradcheck(lambda images: zero_border(images, 1), (mask,))
     offsets = torch.tensor([[1, -2], [0, 3]])
     assert torch.autograd.gradcheck(lambda images: shift(images, offsets), (objects,))
 
 
-def test_cut_out_leaves_gray_where_the_object_was():
+def test_cut_out_leaves_the_colour_of_the_surroundings_where_the_object_was():
     images, _, _ = pictures(4)
+    outside = torch.ones(2, 1, 9, 9)
+    outside[..., 1:6, 2:8] = 0
     mask = torch.zeros(2, 1, 9, 9)
     mask[..., 2:5, 3:7] = 1
-    left = cut_out(images, mask, fill=0.25)
-    hole = mask.bool().expand_as(images)
-    assert torch.equal(left[hole], torch.full_like(left[hole], 0.25))
-    assert torch.equal(left[~hole], images[~hole])
+    mask[..., 5, 5] = 0.25
+    left = cut_out(images, mask, outside=outside)
+    for n in range(2):
+        colour = torch.stack([channel[outside[n, 0] == 1].mean() for channel in images[n]])
+        torch.testing.assert_close(left[n, :, 3, 4], colour)
+        torch.testing.assert_close(left[n, :, 5, 5], 0.75 * images[n, :, 5, 5] + 0.25 * colour)
+    untouched = (mask == 0).expand_as(images)
+    assert torch.equal(left[untouched], images[untouched])
+    # Without surroundings there is no colour to take: black, and finite.
+    everything = cut_out(images, torch.ones_like(mask), outside=torch.zeros_like(mask))
+    assert torch.equal(everything, torch.zeros_like(images))
 
 
 def test_blur_keeps_means_and_constants_and_matches_a_gaussian():
@@ -123,7 +136,7 @@ def test_compositions_are_fp32_under_bf16_autocast():
         assert torch.equal(found, exact)
         results = [
             composite(objects.bfloat16(), backgrounds, half),
-            cut_out(objects.bfloat16(), half),
+            cut_out(objects.bfloat16(), half, outside=half),
             blur(objects.bfloat16(), 1.0),
             blur(objects.bfloat16(), 0.0),
         ]

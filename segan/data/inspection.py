@@ -18,6 +18,7 @@ from segan.data.images import (
     reading,
     require_folder,
 )
+from segan.data.sample import Split
 from segan.errors import ConfigError, DataError
 
 # Up to ten bad files, or a fifth of a larger set, are skipped; more means something else is wrong.
@@ -112,6 +113,17 @@ def require_pairs(names: Sequence[str], paired: Collection[str], what: str) -> N
     missing = [name for name in names if name not in paired]
     if missing:
         raise DataError(f"{len(missing)} of {len(names)} pictures have no {what}: {_few(missing)}")
+
+
+def require_some(chosen: Sequence[object], root: Path, split: Split, kind: str = "") -> None:
+    """Checks that a split is not empty; `kind` says which pictures were wanted.
+
+    Raises:
+        DataError: It is.
+    """
+    if not chosen:
+        what = f"{kind} picture" if kind else "picture"
+        raise DataError(f"no {what} of {one_line(str(root))} is in the split {split!r}")
 
 
 def require_size(mask: Tensor, image: Tensor, name: str) -> None:

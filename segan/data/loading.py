@@ -19,8 +19,9 @@ from torch.utils.data import Dataset as TorchDataset
 from segan.data.sample import Dataset, Sample
 from segan.data.views import Units, View
 
-
 _SECONDS_AFTER_SIGTERM = 30
+# Far beyond the positions of any run.
+_PREVIEW_POSITION = 2**40
 
 
 class Cached:
@@ -33,6 +34,7 @@ class Cached:
         self.box_source = dataset.box_source
         self.free_bytes = limit_megabytes * 2**20
         self.samples: dict[int, Sample] = {}
+        self.outlines: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -43,10 +45,19 @@ class Cached:
         sample = self.dataset[index]
         # Truth is for evaluation, which reads each picture once; views never see it.
         sample = Sample(name=sample.name, image=sample.image, boxes=sample.boxes)
+        if index not in self.outlines:
+            blank = torch.zeros(1, dtype=torch.uint8).expand(sample.image.shape)
+            self.outlines[index] = Sample(name=sample.name, image=blank, boxes=sample.boxes)
         if sample.image.nbytes <= self.free_bytes:
             self.free_bytes -= sample.image.nbytes
             self.samples[index] = sample
         return sample
+
+    def outline(self, index: int) -> Sample:
+        """A sample with a blank picture of its size: each is read once, however many there are."""
+        if index not in self.outlines:
+            self[index]
+        return self.outlines[index]
 
 
 class Draws(TorchDataset[Any]):
@@ -71,6 +82,14 @@ class Draws(TorchDataset[Any]):
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, 1, epoch)).permutation(count)
+
+
+def preview_batch(draws: Draws, *, least: int = 8, most: int = 64) -> Any:
+    """The same `least` to `most` items in every call, each unit once before any comes again."""
+    num_units = len(draws.items)
+    first = _PREVIEW_POSITION // num_units * num_units
+    items = [draws[first + i] for i in range(min(most, max(least, num_units)))]
+    return type(items[0])(*(torch.stack(field) for field in zip(*items, strict=True)))
 
 
 class InfiniteBatches(Sampler[list[int]]):

@@ -16,6 +16,7 @@ from segan.segmenter import WindowSpec
 from segan.windows import (
     Window,
     box_in_window,
+    boxes_to_mask,
     crop,
     free_positions,
     overlaps,
@@ -23,6 +24,7 @@ from segan.windows import (
 )
 
 Placement = Literal["uniform", "scanline"]
+Neighbours = Literal["hide", "avoid", "show"]
 
 
 class Units(NamedTuple):
@@ -60,14 +62,18 @@ class View(Protocol):
 
 
 class CutPasteBatch(NamedTuple):
-    """Object windows, each with an object-free window of the same size from the same picture.
+    """Object windows, each with an object-free window from the same picture.
 
     Attributes:
         objects: [N, 3, S, S] in [0, 1].
-        backgrounds: [N, 3, S, S] in [0, 1], resampled exactly as the objects.
+        backgrounds: [N, 3, S, S] in [0, 1], crops of the same size resampled exactly as the
+            objects, unless the view was told that smaller ones will do.
         boxes: [N, 4] the object's box in window pixels, half-open.
         jitter: [N, 3] uniform in [0, 1): photometric noise of object, background and real window.
         polygons: [N, 1, S, S] of 0 and 1: random polygons, the masks of grounded fakes.
+        hidden: [N, 1, S, S], 1 inside the boxes of other objects, where discriminators must not
+            look: composites never show a second object, so they would take one for the sign of a
+            real window.
     """
 
     objects: Tensor
@@ -75,6 +81,7 @@ class CutPasteBatch(NamedTuple):
     boxes: Tensor
     jitter: Tensor
     polygons: Tensor
+    hidden: Tensor
 
 
 class CutPasteView:
@@ -85,11 +92,11 @@ class CutPasteView:
         placement: "uniform": any window of the same size that overlaps no box. "scanline": one at
             the same height where there is room, which keeps the scale right under perspective;
             otherwise uniform.
-        isolated: Leave out objects whose window overlaps another box. Composites never show a
-            second object, so a discriminator would take one for the sign of a real window.
+        neighbours: What becomes of other objects in a window: "hide" them from discriminators,
+            "avoid" windows that show any, or "show" them.
         smallest_background: Where the picture has no room for a background window as large as the
-            object's, take the largest that fits, down to this share of it. Below 1 the two are
-            resampled differently, which does no harm while both are shrunk.
+            object's, take the largest that fits, down to this share of it and to the size of
+            the network's input. Both are then shrunk, though not by the same factor.
         shift: The window's centre is moved by up to this share of the box, on each axis, so that
             a mask cannot be had from the position alone.
     """
@@ -101,13 +108,13 @@ class CutPasteView:
         spec: WindowSpec,
         placement: Placement,
         *,
-        isolated: bool = False,
+        neighbours: Neighbours = "hide",
         smallest_background: float = 1.0,
         shift: float = 0.0,
     ) -> None:
         self.spec = spec
         self.placement = placement
-        self.isolated = isolated
+        self.neighbours = neighbours
         self.smallest_background = smallest_background
         self.shift = shift
 
@@ -152,8 +159,9 @@ class CutPasteView:
         if min(height, width) < self.spec.size:
             return f"{width} x {height} pixels are less than the window of {self.spec.size}"
         window = self.window(sample, unit)
-        if self.isolated and overlaps(window, sample.boxes).sum() > 1:
-            return "its window shows another object, and only isolated ones are wanted"
+        shown = overlaps(self._reach(sample, unit), sample.boxes)
+        if self.neighbours == "avoid" and shown.sum() > 1:
+            return "its window shows another object ('method.neighbours' is 'avoid')"
         if self._room(sample, window) is None:
             return "no room for a background window beside the objects"
         return None
@@ -171,14 +179,37 @@ class CutPasteView:
             boxes=box_in_window(sample.boxes[unit], window, size),
             jitter=torch.from_numpy(rng.random(3, dtype=np.float32)),
             polygons=random_polygon(rng, size),
+            hidden=self._hidden(sample.boxes, unit, window),
         )
+
+    def _hidden(self, boxes: Tensor, unit: int, window: Window) -> Tensor:
+        """The other boxes in a window, without what they share with box `unit`: [1, S, S]."""
+        size = (self.spec.size, self.spec.size)
+        others = overlaps(window, boxes)
+        others[unit] = False
+        if self.neighbours != "hide" or not others.any():
+            return torch.zeros(1, *size)
+        own, *rest = (
+            boxes_to_mask(box_in_window(box, window, self.spec.size)[None], size)[0]
+            for box in (boxes[unit], *boxes[others])
+        )
+        return torch.stack(rest).amax(0) * (1 - own)
+
+    def _reach(self, sample: Sample, unit: int) -> Window:
+        """Everything that windows of a box may show, however they are shifted."""
+        ends = (-self.shift, self.shift)
+        corners = [self.window(sample, unit, (across, down)) for across in ends for down in ends]
+        x0, y0, x1, y1 = zip(*corners, strict=True)
+        return Window(min(x0), min(y0), max(x1), max(y1))
 
     def _room(self, sample: Sample, window: Window) -> tuple[Window, Tensor] | None:
         """The size of the background for an object's window, and where it can lie, if anywhere."""
         assert sample.boxes is not None
         scale = 1.0
         while scale >= self.smallest_background:
-            width, height = (max(1, round(scale * side)) for side in (window.width, window.height))
+            width, height = round(scale * window.width), round(scale * window.height)
+            if scale < 1 and min(width, height) < self.spec.size:
+                return None
             smaller = Window(window.x0, window.y0, window.x0 + width, window.y0 + height)
             free = free_positions(smaller, sample.boxes, _size(sample))
             if free.any():

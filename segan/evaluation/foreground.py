@@ -46,12 +46,14 @@ class Row:
         clip: Whether its masks end at the box when windows are scored.
         supervision: In training: "none", "backgrounds", "boxes" or "masks".
         sha256: Of its file, if it came from one.
+        train_box_source: Where the boxes of its training came from, if from anywhere.
     """
 
     segmenter: Segmenter
     clip: bool = False
     supervision: str = "none"
     sha256: str | None = None
+    train_box_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ def _summary(
         windows=which.windows,
         window_options=_window_options(which),
         box_source=dataset.box_source if boxed else None,
+        train_box_source=row.train_box_source,
         num_images=len(pictures),
         num_instances=len(scored) if boxed else None,
         metrics={name: mean.value for name, mean in means.items()},

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from segan.errors import ConfigError
 from segan.evaluation.metrics import Mask, iou
+from segan.segmenter import Segmenter
 
 
 def foreground_mask(regions: Tensor, *, foreground: int | None) -> Tensor:
@@ -29,6 +30,33 @@ def foreground_mask(regions: Tensor, *, foreground: int | None) -> Tensor:
         )
     second_is_object = _border_share(regions[:, 1] > 0.5) <= 0.5
     return torch.where(second_is_object[:, None, None, None], regions[:, 1:], regions[:, :1])
+
+
+class Named(Segmenter):
+    """A segmenter of two unnamed regions, with its object named by the rule of `foreground_mask`.
+
+    Args:
+        segmenter: One whose `foreground` is None.
+    """
+
+    foreground = 1
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Regions [N, 2, H, W]: background, object."""
+        return _named(self.segmenter(images))
+
+    def forward_in_boxes(self, images: Tensor, boxes: Tensor) -> Tensor:
+        """Regions [N, 2, H, W]: background, object."""
+        return _named(self.segmenter.forward_in_boxes(images, boxes))
+
+
+def _named(regions: Tensor) -> Tensor:
+    mask = foreground_mask(regions, foreground=None)
+    return torch.cat([1 - mask, mask], dim=1)
 
 
 def oracle_iou(prediction: Mask, complement: Mask, truth: Mask) -> float:

@@ -56,6 +56,7 @@ class Evaluation:
         windows: "none" for whole pictures, "box" for windows around known boxes.
         window_options: How the windows were made; None for whole pictures at their own scale.
         box_source: Where the boxes came from, in words; None where none were used.
+        train_box_source: Likewise in training, from the segmenter's file.
         num_images: Pictures scored.
         num_instances: Objects scored, None for whole pictures.
         metrics: Name to value; None where no picture defines it.
@@ -77,6 +78,7 @@ class Evaluation:
     windows: str
     window_options: dict[str, Any] | None = None
     box_source: str | None = None
+    train_box_source: str | None = None
     num_images: int
     num_instances: int | None = None
     metrics: dict[str, float | None]
@@ -117,10 +119,12 @@ def table(evaluations: Mapping[str, Evaluation], *, title: str = "") -> Table:
     complement.
     """
     first = next(iter(evaluations.values()))
+    if first.train_box_source:
+        title = f"{title}\n{first.supervision['train']} in training: {first.train_box_source}"
     clipped = any(row.postprocessing != "none" for row in evaluations.values())
     caption = f"tested with: {first.supervision['test']}" + ("; * ends at the box" * clipped)
     result = Table(
-        title=title or None,
+        title=title.strip() or None,
         caption=caption,
         caption_justify="left",
         box=SIMPLE_HEAD,

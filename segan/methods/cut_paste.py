@@ -8,6 +8,7 @@ are listed in docs/methods/cut_paste.md.
 """
 
 from dataclasses import field
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from segan import networks
 from segan.compositing import blur, brighten, composite, cut_out, zero_border
 from segan.config import settings
-from segan.data.views import CutPasteBatch, CutPasteView, Placement
+from segan.data.views import CutPasteBatch, CutPasteView, Neighbours, Placement
 from segan.errors import ConfigError
 from segan.losses.adversarial import (
     AdversarialLoss,
@@ -25,6 +26,7 @@ from segan.losses.adversarial import (
     discriminator_loss,
     generator_loss,
     r1_penalty,
+    wasserstein_gradient_penalty,
 )
 from segan.losses.masks import area_ceiling, area_floor, binarity, mean_area
 from segan.methods.base import Losses, Method, Phase, Preview, losses
@@ -46,7 +48,9 @@ class WeightsConfig:
         area_ceiling: Penalty on masks above `GuardsConfig.ceiling` of their box. Not in the paper.
         area: Mean opacity inside the box. Not in the paper.
         binarity: Distance of opacities from 0 and 1, warmed up. Not in the paper.
-        r1: Gradient penalty of the discriminators (Mescheder et al. 2018). Not in the paper.
+        r1: Gradient penalty of the discriminators: half the squared norm at real images
+            (R1, Mescheder et al. 2018), or with `adversarial: wasserstein` half that of WGAN-GP,
+            whose usual weight of 10 is 20 here. Not in the paper.
     """
 
     paste: float = Field(default=1.0, ge=0)
@@ -98,7 +102,7 @@ class CutPasteConfig:
         square: Windows as high as they are wide, or shaped as their box.
         shift: How far a window's centre may lie off the box's in training, in box sides.
         placement: Where objects are pasted.
-        isolated: Train on objects whose window shows no other object; composites never do.
+        neighbours: Whether discriminators see other objects in a window, which composites lack.
         smallest_background: Share of an object window that a background window may shrink to where
             the picture has no room for more.
         adversarial: Form of the adversarial losses; the paper's Eq. 2 is the logistic one.
@@ -114,7 +118,7 @@ class CutPasteConfig:
     square: bool = True
     shift: float = Field(default=0.0, ge=0, le=0.5)
     placement: Placement = "uniform"
-    isolated: bool = True
+    neighbours: Neighbours = "hide"
     smallest_background: float = Field(default=1.0, gt=0, le=1)
     adversarial: AdversarialLoss = "non_saturating"
     discriminator_steps: int = Field(default=1, ge=1)
@@ -129,28 +133,45 @@ class Scene(NamedTuple):
     Attributes:
         objects: Object windows as the mask generator sees them, [N, 3, S, S].
         backgrounds: Object-free windows, [N, 3, S, S].
-        real: Object windows with photometric noise of their own, [N, 3, S, S].
+        originals: Object windows with photometric noise of their own, [N, 3, S, S].
         mask: Opacity of the objects, [N, 1, S, S], zero outside the boxes.
         inside: The boxes, [N, 1, S, S] of 0 and 1.
+        hidden: Other objects' boxes, [N, 1, S, S] of 0 and 1, painted over in every picture.
     """
 
     objects: Tensor
     backgrounds: Tensor
-    real: Tensor
+    originals: Tensor
     mask: Tensor
     inside: Tensor
+    hidden: Tensor
+
+    def real(self) -> Tensor:
+        """Object windows as they are: the real of the adversarial loss."""
+        return self._without(self.originals, self.hidden)
 
     def pasted(self) -> Tensor:
         """The objects on their backgrounds: the fake of the adversarial loss."""
-        return composite(self.objects, self.backgrounds, self.mask)
+        return self.pasted_by(self.mask)
+
+    def pasted_by(self, mask: Tensor) -> Tensor:
+        """What another mask would paste."""
+        return self._without(composite(self.objects, self.backgrounds, mask), self.hidden)
 
     def left(self) -> Tensor:
         """Object windows with the object cut out: the fake of the cut loss."""
-        return cut_out(self.objects, self.mask, outside=1 - self.inside)
+        return self._without(self.objects, self.mask + self.hidden)
 
     def hole(self) -> Tensor:
         """Backgrounds with the same part cut out: the real of the cut loss."""
-        return cut_out(self.backgrounds, self.mask, outside=1 - self.inside)
+        return self._without(self.backgrounds, self.mask + self.hidden)
+
+    def empty(self) -> Tensor:
+        """Backgrounds as they are: what the presence loss calls empty."""
+        return self._without(self.backgrounds, self.hidden)
+
+    def _without(self, images: Tensor, mask: Tensor) -> Tensor:
+        return cut_out(images, mask, outside=(1 - self.inside) * (1 - self.hidden))
 
 
 class CutPaste(Method):
@@ -177,7 +198,7 @@ class CutPaste(Method):
         self.view = CutPasteView(
             self.window,
             config.placement,
-            isolated=config.isolated,
+            neighbours=config.neighbours,
             smallest_background=config.smallest_background,
             shift=config.shift,
         )
@@ -190,20 +211,19 @@ class CutPaste(Method):
                 if getattr(config.weights, name) > 0
             }
         )
-        self.phases = (
-            Phase(
-                name="discriminator",
-                trains=("discriminators",),
-                repeat=config.discriminator_steps,
-            ),
-            Phase(
-                name="penalty",
-                trains=("discriminators",),
-                optimizer="discriminator",
-                every=config.r1_every,
-            ),
-            Phase(name="generator", trains=("segmenter",)),
+        discriminator = Phase(
+            name="discriminator", trains=("discriminators",), repeat=config.discriminator_steps
         )
+        penalty = Phase(
+            name="penalty",
+            trains=("discriminators",),
+            optimizer="discriminator",
+            every=config.r1_every,
+        )
+        generator = Phase(name="generator", trains=("segmenter",))
+        # An update on no gradient at all would still move weights by their momentum.
+        penalised = (penalty,) if config.weights.r1 else ()
+        self.phases = (discriminator, *penalised, generator)
 
     # The composition.
 
@@ -214,16 +234,18 @@ class CutPaste(Method):
         return Scene(
             objects=objects,
             backgrounds=brighten(batch.backgrounds, offsets[:, 1]),
-            real=brighten(batch.objects, offsets[:, 2]),
+            originals=brighten(batch.objects, offsets[:, 2]),
             mask=self.cut_mask(self.segmenter, objects, batch.boxes),
             inside=boxes_to_mask(batch.boxes, objects.shape[-2:]),
+            hidden=batch.hidden,
         )
 
     def cut_mask(self, segmenter: Segmenter, objects: Tensor, boxes: Tensor) -> Tensor:
         """Masks [N, 1, S, S], zero outside the box, as they are pasted."""
         guards = self.config.guards
-        mask = segmenter(objects)[:, 1:] * boxes_to_mask(boxes, objects.shape[-2:])
-        return zero_border(blur(mask, guards.feather), guards.border)
+        inside = boxes_to_mask(boxes, objects.shape[-2:])
+        mask = blur(segmenter(objects)[:, 1:] * inside, guards.feather) * inside
+        return zero_border(mask, guards.border)
 
     def judge(self, name: str, images: Tensor) -> Tensor:
         """Logits of a discriminator on low-passed images."""
@@ -239,35 +261,43 @@ class CutPaste(Method):
             scene = self.scene(batch)
         trained, watched = {}, {}
         if "paste" in self.discriminators:
-            real, fake = self.judge("paste", scene.real), self.judge("paste", scene.pasted())
+            real, fake = self.judge("paste", scene.real()), self.judge("paste", scene.pasted())
             trained["paste"] = discriminator_loss(real, fake, kind=kind)
             watched["paste_real"], watched["paste_fake"] = real.mean(), fake.mean()
             watched["paste_accuracy"] = discriminator_accuracy(real, fake)
             if self.config.guards.grounded:
-                grounded = composite(scene.objects, scene.backgrounds, batch.polygons)
-                fake = self.judge("paste", grounded)
+                fake = self.judge("paste", scene.pasted_by(batch.polygons))
                 trained["grounded"] = discriminator_loss(real, fake, kind=kind)
         if "cut" in self.discriminators:
             real, fake = self.judge("cut", scene.hole()), self.judge("cut", scene.left())
             trained["cut"] = discriminator_loss(real, fake, kind=kind)
         if "presence" in self.discriminators:
-            present = self.judge("presence", scene.real)
-            absent = self.judge("presence", scene.backgrounds)
+            present = self.judge("presence", scene.real())
+            absent = self.judge("presence", scene.empty())
             trained["presence"] = discriminator_loss(present, absent, kind="non_saturating")
         return losses(torch.stack(list(trained.values())).sum(), **trained, **watched)
 
     def penalty_losses(self, batch: CutPasteBatch) -> Losses:
-        """R1 at the real images of each discriminator."""
+        """R1 at the real images of each discriminator, or WGAN-GP between real and fake."""
         config = self.config
         with torch.no_grad():
             scene = self.scene(batch)
-        reals = {"paste": scene.real, "cut": scene.hole(), "presence": scene.real}
+        pairs = {
+            "paste": (scene.real(), scene.pasted()),
+            "cut": (scene.hole(), scene.left()),
+            "presence": (scene.real(), scene.empty()),
+        }
         terms = {}
-        for name in self.discriminators:
-            images = reals[name].detach().requires_grad_(True)
-            # Gradients of gradients are too coarse in bf16.
-            with torch.autocast(images.device.type, enabled=False):
-                terms[f"r1_{name}"] = r1_penalty(self.judge(name, images), images)
+        # Gradients of gradients are too coarse in bf16.
+        with torch.autocast(batch.objects.device.type, enabled=False):
+            for name in self.discriminators:
+                real, fake = pairs[name]
+                if config.adversarial == "wasserstein" and name != "presence":
+                    critic, mix = partial(self.judge, name), batch.jitter[:, 2, None, None, None]
+                    terms[f"gp_{name}"] = wasserstein_gradient_penalty(critic, real, fake, mix)
+                else:
+                    images = real.requires_grad_(True)
+                    terms[f"r1_{name}"] = r1_penalty(self.judge(name, images), images)
         # Applied every r1_every iterations, so scaled up to keep its mean strength.
         weight = config.weights.r1 / 2 * config.r1_every
         return losses(weight * torch.stack(list(terms.values())).sum(), **terms)
@@ -279,7 +309,7 @@ class CutPaste(Method):
         mask, inside = scene.mask, scene.inside
         terms = {"area": mean_area(mask, inside), "binarity": binarity(mask)}
         if weights.paste:
-            terms["paste"] = self.fool("paste", scene.pasted(), scene.real)
+            terms["paste"] = self.fool("paste", scene.pasted(), scene.real())
         if weights.cut:
             terms["cut"] = self.fool("cut", scene.left(), scene.hole())
         if weights.presence:

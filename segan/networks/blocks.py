@@ -34,8 +34,8 @@ def _image_mean(values: Tensor) -> Tensor:
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of each pixel (as in ConvNeXt, Liu et al. 2022).
 
-    Unlike group normalisation it keeps no statistic of the whole image, so a window and the
-    picture around it give the same pixel the same features.
+    Unlike group normalisation it keeps no statistic of the whole image, so that features learned on
+    windows carry over to whole pictures; with it, masks of whole pictures came out empty.
     """
 
     def __init__(self, channels: int) -> None:

@@ -60,13 +60,13 @@ class EvaluationConfig:
     """What is scored when training has ended, where the data has ground truth.
 
     Attributes:
-        split: "test" for a final configuration, once; "dev" while tuning; "none".
+        split: "dev" while tuning; "test" for a final configuration, once; "none".
         limit: Only the first so many pictures.
         shift: Window centres lie up to this share of the box off the box's, by hash of the name.
         box_jitter: Box sides are moved by up to this share, by hash of the name.
     """
 
-    split: Literal["test", "dev", "none"] = "test"
+    split: Literal["test", "dev", "none"] = "dev"
     limit: int | None = Field(default=None, ge=1)
     shift: float = Field(default=0.0, ge=0, le=0.5)
     box_jitter: float = Field(default=0.0, ge=0, lt=0.5)

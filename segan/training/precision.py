@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 
+from segan.device import use_full_precision
 from segan.errors import ConfigError
 
 Precision = Literal["fp32", "bf16"]
@@ -34,6 +35,10 @@ def build_accelerator(wanted: Literal["auto", "fp32", "bf16"]) -> Accelerator:
         ConfigError: A launcher started several processes that do not find each other.
     """
     precision = resolve_precision(wanted, _new_accelerator("no").device)
+    if precision == "fp32":
+        use_full_precision()
+    # Kernels chosen by timing them are others in the next run.
+    torch.backends.cudnn.benchmark = False
     accelerator = _new_accelerator("no" if precision == "fp32" else "bf16")
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:

@@ -1,7 +1,8 @@
 """The trainer: a loop over phases that knows no paper, on one CPU or many GPUs.
 
 Learning rates are pure functions of progress and batches are pure functions of position, so that
-what has to be saved is small and a resumed run is the run itself, bit by bit.
+what has to be saved is small and a resumed run is the run itself: bit by bit on a CPU, and on CUDA,
+where some sums have no fixed order, up to rounding.
 """
 
 import math
@@ -16,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from segan import distributed
-from segan.data.loading import Draws, batches, split_batch, to_device
+from segan.data.loading import Draws, batches, preview_batch, split_batch, to_device
 from segan.data.sample import Dataset
 from segan.data.views import Units
 from segan.errors import ConfigError, DataError, DivergenceError, Interrupted, SeganError
@@ -39,9 +40,6 @@ from segan.training.state import (
     save_state,
 )
 
-# Draws far beyond any run: the fixed windows that panels show and the monitor looks at.
-_PREVIEW_DRAW = 2**40
-_PREVIEW_WINDOWS = 64
 _MOST_SKIPPED_UPDATES = 10
 
 
@@ -148,7 +146,7 @@ class Trainer:
             del self.incoming
 
     def _train(self, logbook: Logbook | None, stop: StopRequest) -> None:
-        preview = self._preview_batch()
+        preview = to_device(preview_batch(self.draws_from), self.accelerator.device)
         self.console.start_at(self.step)
         if self.step == 0:
             self._write_panel(preview)
@@ -162,7 +160,8 @@ class Trainer:
             if not last and distributed.any_rank(stop.received, self.accelerator.device):
                 self.save()
                 raise Interrupted(
-                    f"stopped at step {self.step} of {self.num_steps}; the same command resumes"
+                    f"stopped at step {self.step} of {self.num_steps}; "
+                    "the same command without --overwrite resumes"
                 )
 
     def iterate(self) -> dict[str, Tensor]:
@@ -272,15 +271,6 @@ class Trainer:
         self._write_snapshot()
         self.console.advance(self.step)
 
-    def _preview_batch(self) -> Any:
-        """The same windows in every call, on this device."""
-        count = min(_PREVIEW_WINDOWS, max(8, len(self.draws_from.items)))
-        items = [self.draws_from[_PREVIEW_DRAW + i] for i in range(count)]
-        return to_device(
-            type(items[0])(*(torch.stack(field) for field in zip(*items, strict=True))),
-            self.accelerator.device,
-        )
-
     def _write_panel(self, batch: Any) -> None:
         if self.accelerator.is_main_process:
             preview = self.method.preview(self.ema.segmenter, batch)
@@ -342,14 +332,18 @@ class Trainer:
         """Continue from the newest good checkpoint; whether there was one.
 
         Raises:
-            ConfigError: There are checkpoints, but of another configuration or unreadable.
+            ConfigError: There are checkpoints, but unreadable, or made with other facts.
         """
         state = load_state(self.directory / "state")
         if state is None:
             return False
         tensors, facts = state
-        if facts["run"] != self.facts:
-            raise ConfigError(f"{self.directory}/state belongs to another configuration")
+        changed = [key for key in self.facts if facts["run"].get(key) != self.facts[key]]
+        if changed:
+            raise ConfigError(
+                f"{self.directory}/state was made with another {' and another '.join(changed)}; "
+                "restore what it was, or start anew with --overwrite"
+            )
         device, world_size = self.accelerator.device, self.accelerator.num_processes
         if facts["world_size"] != world_size:
             self.console.warn(

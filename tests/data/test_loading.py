@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segan.data.loading import Cached, Draws, InfiniteBatches, batches, split_batch
+from segan.data.loading import Cached, Draws, InfiniteBatches, batches, preview_batch, split_batch
 from segan.data.sample import Instances, Sample
 from segan.data.views import Units
 
@@ -110,6 +110,15 @@ def test_draws_can_be_sent_to_workers_that_are_not_forked():
     drawn = draws()
     drawn[0]
     assert pickle.loads(pickle.dumps(drawn))[17] == drawn[17]
+
+
+def test_preview_is_the_same_each_time_and_repeats_no_unit_early():
+    first, again = (preview_batch(draws(), least=12) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    units = list(zip(first.index.tolist(), first.unit.tolist(), strict=True))
+    assert len(units) == 12
+    assert sorted(units[:9]) == sorted(draws().items)
+    assert len(preview_batch(draws(), least=2, most=4).unit) == 4
 
 
 def test_cache_reads_once_and_keeps_truth_away():

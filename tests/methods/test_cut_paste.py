@@ -49,6 +49,13 @@ def box_mask() -> Tensor:
     return mask
 
 
+def colour_outside(images: Tensor) -> Tensor:
+    """The mean colour of each image around its box, [N, 3, 1, 1]."""
+    around = box_mask()[:, 0] == 0
+    means = [image[:, ring].mean(1) for image, ring in zip(images, around, strict=True)]
+    return torch.stack(means)[..., None, None]
+
+
 def pieces(method: CutPaste, drawn: CutPasteBatch) -> dict[str, Tensor]:
     """The images of the paper's figure, written out."""
     mask = method.segmenter(drawn.objects)[:, 1:] * box_mask()
@@ -56,8 +63,8 @@ def pieces(method: CutPaste, drawn: CutPasteBatch) -> dict[str, Tensor]:
         "mask": mask,
         "real": drawn.objects,
         "pasted": mask * drawn.objects + (1 - mask) * drawn.backgrounds,
-        "left": (1 - mask) * drawn.objects + mask * 0.5,
-        "hole": (1 - mask) * drawn.backgrounds + mask * 0.5,
+        "left": (1 - mask) * drawn.objects + mask * colour_outside(drawn.objects),
+        "hole": (1 - mask) * drawn.backgrounds + mask * colour_outside(drawn.backgrounds),
     }
 
 
@@ -175,16 +182,16 @@ def test_a_border_wider_than_the_window_is_refused():
 
 def test_jitter_brightens_object_background_and_real_windows_apart():
     method, drawn = make(guards={"jitter": 0.25}), batch()
-    objects, backgrounds, real = method.jittered(drawn)
+    scene = method.scene(drawn)
     for found, given, column in (
-        (objects, drawn.objects, 0),
-        (backgrounds, drawn.backgrounds, 1),
-        (real, drawn.objects, 2),
+        (scene.objects, drawn.objects, 0),
+        (scene.backgrounds, drawn.backgrounds, 1),
+        (scene.real, drawn.objects, 2),
     ):
         offsets = 0.25 * drawn.jitter[:, column, None, None, None]
         torch.testing.assert_close(found, (given + offsets).clamp(0, 1))
-    assert not torch.equal(objects, real)
-    assert torch.equal(make().jittered(drawn)[2], drawn.objects)
+    assert not torch.equal(scene.objects, scene.real)
+    assert torch.equal(make().scene(drawn).real, drawn.objects)
 
 
 def test_feathered_masks_fade_and_bordered_masks_end_before_the_frame():

@@ -107,7 +107,7 @@ def test_other_seed_is_another_run(tmp_path):
 
 def test_checkpoint_of_another_configuration_is_refused(tmp_path):
     trainer(tmp_path, steps=2).run()
-    with pytest.raises(ConfigError, match="another configuration"):
+    with pytest.raises(ConfigError, match="made with another config"):
         trainer(tmp_path, steps=2, method={"r1_every": 3}).resume()
 
 

@@ -13,7 +13,13 @@ from torch import Tensor
 from segan.config import settings
 from segan.data.boxes import boxes_of
 from segan.data.images import find_images, read_image, reading
-from segan.data.inspection import inspect, require_layout, require_pairs, require_size
+from segan.data.inspection import (
+    inspect,
+    require_layout,
+    require_pairs,
+    require_size,
+    require_some,
+)
 from segan.data.sample import Mask, Sample, Split
 from segan.data.splits import members
 
@@ -35,7 +41,7 @@ class Ccp:
 
     Raises:
         ConfigError: The root is missing or is not laid out like the set.
-        DataError: Too many files cannot be read, or labels are missing.
+        DataError: Too many files cannot be read, labels are missing, or the split is empty.
     """
 
     name = "ccp"
@@ -56,6 +62,7 @@ class Ccp:
         require_pairs(names, labelled, "pixel-level labels (.mat)")
         chosen = members(names, [picture.digest for picture in pictures], split)
         self._paths = [pictures[i].path for i in chosen]
+        require_some(self._paths, photos, split)
 
     def __len__(self) -> int:
         return len(self._paths)

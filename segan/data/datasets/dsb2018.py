@@ -11,11 +11,16 @@ from torch import Tensor
 
 from segan.config import settings
 from segan.data.boxes import boxes_of
-from segan.data.images import find_images, one_line, read_image, read_mask
-from segan.data.inspection import inspect, require_layout, require_pairs, require_size
+from segan.data.images import find_images, read_image, read_mask
+from segan.data.inspection import (
+    inspect,
+    require_layout,
+    require_pairs,
+    require_size,
+    require_some,
+)
 from segan.data.sample import Instances, Sample, Split
 from segan.data.splits import members
-from segan.errors import DataError
 
 Look = Literal["dark", "purple", "light"]
 
@@ -67,9 +72,7 @@ class Dsb2018:
         self._paths = [pictures[i].path for i in chosen]
         if config.look != "all":
             self._paths = [p for p in self._paths if look_of(read_image(p)) == config.look]
-        if not self._paths:
-            kind = "" if config.look == "all" else f"{config.look} "
-            raise DataError(f"no {kind}picture of {one_line(str(root))} is in the split {split!r}")
+        require_some(self._paths, root, split, "" if config.look == "all" else config.look)
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -32,9 +32,9 @@ class FolderConfig:
         root: Images at any depth.
         boxes: Pascal VOC, COCO or CSV (see `read_boxes`), for the upright pictures.
         masks: A folder of masks laid out like the images: same relative path, any image suffix,
-            any size; objects above gray level 127. Used by evaluation only.
-        split: Train on 60 % of the images by name, rather than on all. Either way "dev" and "test"
-            are 20 % each; without `split`, training has seen their pictures, never their masks.
+            any size; objects above gray level 127. Used by evaluation only, so that with them
+            training has 60 % of the images by name, and "dev" and "test" 20 % each.
+        split: The same without masks; otherwise training has all images.
     """
 
     type: Literal["folder"] = "folder"
@@ -63,7 +63,7 @@ class Folder:
             self._masks = _find_masks(config.masks, [picture.name for picture in pictures])
             pictures, self.skipped = _with_readable_masks(pictures, self._masks, self.skipped, root)
         self._boxes = _find_boxes(config.boxes, pictures, root) if config.boxes else None
-        if split == "train" and not config.split:
+        if split == "train" and not (config.split or config.masks):
             split = "all"
         chosen = members([p.name for p in pictures], [p.digest for p in pictures], split)
         if not chosen:

@@ -6,7 +6,7 @@ from typing import Literal
 from segan.config import settings
 from segan.data.boxes import check_boxes, match_boxes, read_boxes
 from segan.data.images import find_images, read_image
-from segan.data.inspection import inspect, require_layout, require_pairs
+from segan.data.inspection import inspect, require_layout, require_pairs, require_some
 from segan.data.sample import Sample, Split
 from segan.data.splits import members
 
@@ -28,7 +28,7 @@ class Raccoon:
 
     Raises:
         ConfigError: The root is missing or is not laid out like the set, or a box is impossible.
-        DataError: Too many files cannot be read, or annotations are missing.
+        DataError: Too many files cannot be read, annotations are missing, or the split is empty.
     """
 
     name = "raccoon"
@@ -47,6 +47,7 @@ class Raccoon:
             (pictures[i].path, check_boxes(matched[i], pictures[i].size, names[i]))
             for i in members(names, [picture.digest for picture in pictures], split)
         ]
+        require_some(self._items, folder, split)
 
     def __len__(self) -> int:
         return len(self._items)

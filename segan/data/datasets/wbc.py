@@ -6,7 +6,7 @@ from typing import Literal
 from segan.config import settings
 from segan.data.boxes import boxes_of
 from segan.data.images import read_image, read_mask, require_folder
-from segan.data.inspection import inspect, require_pairs, require_size
+from segan.data.inspection import inspect, require_pairs, require_size, require_some
 from segan.data.sample import Mask, Sample, Split
 from segan.data.splits import members
 
@@ -32,7 +32,7 @@ class Wbc:
 
     Raises:
         ConfigError: The root is missing or has no images.
-        DataError: Too many files cannot be read, or masks are missing.
+        DataError: Too many files cannot be read, masks are missing, or the split is empty.
     """
 
     name = "wbc"
@@ -50,6 +50,7 @@ class Wbc:
         require_pairs(names, {path.stem for path in root.glob("*.png")}, "mask (.png)")
         chosen = members(names, [picture.digest for picture in pictures], split)
         self._paths = [pictures[i].path for i in chosen]
+        require_some(self._paths, root, split)
         self._level = _LEVELS[config.objects]
 
     def __len__(self) -> int:

@@ -1,0 +1,122 @@
+"""Finished results, kept as small JSON files so that tables accumulate.
+
+    python benchmarks/rows.py keep runs/shapes shapes --seconds 250 --note "alone on 2 cores"
+    python benchmarks/rows.py table shapes
+    python benchmarks/rows.py snapshots runs/dsb2018        score a run's snapshots on dev
+
+A row is benchmarks/results/SUITE/RUN.json: scores of the segmenter and of the trivial guesses,
+configuration, seed, commit, hardware, seconds.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from pathlib import Path
+
+import torch
+
+from segan import config, data
+from segan.checkpoint import load_segmenter
+from segan.evaluation.cases import Cases
+from segan.evaluation.foreground import Row, foreground
+from segan.training.config import RunConfig
+
+RESULTS = Path(__file__).resolve().parent / "results"
+METRICS = ("iou", "iou_image_mean", "boundary_iou", "iou_oracle_polarity")
+MOST_BYTES = 4096
+
+
+def keep(run: Path, suite: str, *, seconds: int, note: str) -> None:
+    """Keep the evaluation of a run as a row."""
+    found = json.loads((run / "evaluation.json").read_text())
+    tree = config.read_tree(run / "config.yaml")
+    rows = {"segan": found} | found.pop("others")
+    row = {
+        "suite": suite,
+        "dataset": found["dataset"],
+        "split": found["split"],
+        "num_images": found["num_images"],
+        "num_instances": found["num_instances"],
+        "supervision": found["supervision"],
+        "box_source": found["box_source"],
+        "interval": [round(value, 4) for value in found["intervals"]["iou"]],
+        "rows": {
+            name: {
+                metric: round(each["metrics"][metric], 4)
+                for metric in METRICS
+                if each["metrics"].get(metric) is not None
+            }
+            for name, each in rows.items()
+        },
+        "method": tree["method"]["type"],
+        "images": tree["train"]["images"],
+        "seed": tree["train"]["seed"],
+        "seconds": seconds,
+        "hardware": f"{os.cpu_count()} CPU cores",
+        "note": note,
+        "torch": torch.__version__,
+        "git_commit": found["git_commit"],
+    }
+    text = json.dumps(row, separators=(",", ":")) + "\n"
+    assert len(text) <= MOST_BYTES, f"{len(text)} bytes"
+    path = RESULTS / suite / f"{run.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def table(suite: str) -> None:
+    """Print a suite as Markdown: each row's mean over seeds, and the seeds."""
+    runs = [json.loads(path.read_text()) for path in sorted((RESULTS / suite).glob("*.json"))]
+    runs.sort(key=lambda run: run["seed"])
+    print("| row | mean | by seed | oracle polarity |")
+    print("|---|---|---|---|")
+    for name in dict.fromkeys(name for run in runs for name in run["rows"]):
+        values = [run["rows"][name]["iou"] for run in runs if name in run["rows"]]
+        oracle = runs[0]["rows"][name].get("iou_oracle_polarity")
+        # Training-free rows are the same whatever the seed of the training.
+        seeds = ", ".join(f"{v:.3f}" for v in values) if len(set(values)) > 1 else ""
+        shown = "" if oracle is None else f"{oracle:.3f}"
+        print(f"| {name} | {statistics.mean(values):.3f} | {seeds} | {shown} |")
+    images = [run["rows"]["segan"].get("iou_image_mean") for run in runs]
+    if None not in images:
+        print(f"\nsegan, mean of per-image means: {', '.join(f'{v:.3f}' for v in images)}")
+    print(f"seconds: {', '.join(str(run['seconds']) for run in runs)}")
+
+
+def snapshots(run: Path) -> None:
+    """Score the snapshots of a run on dev: does the last stand by the best?"""
+    settings = config.build(RunConfig, config.read_tree(run / "config.yaml"))
+    dataset = data.build(settings.data, "dev")
+    values = []
+    for path in sorted((run / "snapshots").glob("*.safetensors")):
+        loaded = load_segmenter(path)
+        which = Cases(windows="box", spec=loaded.window, limit=settings.evaluation.limit)
+        row = Row(segmenter=loaded.segmenter, clip=True, supervision="boxes")
+        values.append(foreground(row, dataset, which, split="dev").metrics["iou"])
+        print(f"{path.name}: {values[-1]:.4f}", flush=True)
+    print(f"best {max(values):.4f}, last {values[-1]:.4f}")
+
+
+def main() -> None:
+    """Read the arguments and do it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    one = verbs.add_parser("keep")
+    one.add_argument("run", type=Path)
+    one.add_argument("suite")
+    one.add_argument("--seconds", type=int, required=True)
+    one.add_argument("--note", default="")
+    verbs.add_parser("table").add_argument("suite")
+    verbs.add_parser("snapshots").add_argument("run", type=Path)
+    options = parser.parse_args()
+    if options.verb == "keep":
+        keep(options.run, options.suite, seconds=options.seconds, note=options.note)
+    elif options.verb == "table":
+        table(options.suite)
+    else:
+        snapshots(options.run)
+
+
+if __name__ == "__main__":
+    main()

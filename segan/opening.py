@@ -1,0 +1,120 @@
+"""Segmenters as commands name them: a run, a file, an exported file or a training-free one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from segan.checkpoint import LoadedSegmenter, load_segmenter
+from segan.device import best_device
+from segan.errors import ConfigError
+from segan.export import load_exported
+from segan.methods.classical import TRIVIAL_ROWS
+from segan.segmenter import Segmenter, WindowSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A segmenter ready for use.
+
+    Attributes:
+        name: As it was asked for.
+        label: For tables.
+        segmenter: In evaluation mode, on `device`.
+        device: Where it runs.
+        window: The windows it was trained on, or None.
+        whole_only: Whether it takes whole pictures alone, as exported files do.
+        given_boxes: Whether it looks at the box itself, not only at the window around it.
+        supervision: In training: "none", "backgrounds", "boxes" or "masks".
+        box_source: Where the boxes of its training came from, in words; None if from nowhere.
+        sha256: Of its file; None without one.
+    """
+
+    name: str
+    label: str
+    segmenter: Segmenter
+    device: torch.device
+    window: WindowSpec | None = None
+    whole_only: bool = False
+    given_boxes: bool = False
+    supervision: str = "none"
+    box_source: str | None = None
+    sha256: str | None = None
+
+    @property
+    def scale(self) -> float:
+        """Network pixels per pixel of a whole picture."""
+        return self.window.scale if self.window else 1.0
+
+    def windows(self, given: WindowSpec | None) -> WindowSpec:
+        """The windows in which it sees boxes: its own, or else those `given`.
+
+        Raises:
+            ConfigError: There are none, or two kinds, or it takes whole pictures alone.
+        """
+        if self.whole_only:
+            raise ConfigError(
+                f"{self.name} sees whole pictures; boxes need the segmenter file itself"
+            )
+        if self.window is not None and given is not None:
+            raise ConfigError(
+                f"{self.name} has windows of its own; leave out --size and --context"
+            )
+        window = self.window or given
+        if window is None:
+            raise ConfigError(
+                f"{self.name} has no windows of its own; "
+                "give --size and --context, such as --size 64 --context 1.6"
+            )
+        return window
+
+
+def open_segmenter(name: str) -> Opened:
+    """A segmenter by name, file or run directory.
+
+    Raises:
+        ConfigError: There is none, or it cannot be read.
+    """
+    if name in TRIVIAL_ROWS:
+        trivial = TRIVIAL_ROWS[name]()
+        return Opened(
+            name=name,
+            label=name,
+            segmenter=trivial.eval(),
+            device=torch.device("cpu"),
+            given_boxes=trivial.supervision == "boxes",
+        )
+    path = Path(name)
+    if not path.exists():
+        raise ConfigError(
+            f"there is no segmenter {name!r}: name a run, a segmenter file, an exported file or "
+            f"one of {', '.join(TRIVIAL_ROWS)}"
+        )
+    if path.suffix.lower() == ".onnx":
+        exported = load_exported(path)
+        return Opened(
+            name=name,
+            label=path.stem,
+            segmenter=exported.segmenter.eval(),
+            device=torch.device("cpu"),
+            whole_only=True,
+            supervision=exported.metadata["supervision"]["train"],
+            box_source=exported.metadata.get("box_source"),
+            sha256=exported.sha256,
+        )
+    return opened(load_segmenter(path), name=name, label=path.stem)
+
+
+def opened(loaded: LoadedSegmenter, *, name: str, label: str) -> Opened:
+    """What a segmenter file held, on the device where it runs best."""
+    device = best_device()
+    return Opened(
+        name=name,
+        label=label,
+        segmenter=loaded.segmenter.to(device),
+        device=device,
+        window=loaded.window,
+        supervision=loaded.metadata["supervision"]["train"],
+        box_source=loaded.metadata.get("box_source"),
+        sha256=loaded.sha256,
+    )
