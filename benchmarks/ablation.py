@@ -33,7 +33,7 @@ from segan.training.config import RunConfig
 ROOT = Path(__file__).resolve().parent
 BASE = ROOT.parent / "configs" / "cut_paste" / "shapes.yaml"
 SUITE = "cut_paste_ablation"
-IMAGES = 9600
+IMAGES = 6400
 SEEDS = (0,)
 
 ROWS: dict[str, list[str]] = {

@@ -1,19 +1,24 @@
 """What the command line does, as functions: train and evaluate."""
 
+import hashlib
 import json
-import shutil
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from rich.console import Console
 
 from segan import config as configuration
 from segan import data, methods
 from segan.checkpoint import FILE_NAME, load_segmenter, save_segmenter
+from segan.data.datasets.folder import FolderConfig
 from segan.data.images import one_line
 from segan.data.loading import Cached
 from segan.data.sample import Dataset
@@ -24,26 +29,16 @@ from segan.evaluation.foreground import Row, compare, trivial_rows
 from segan.evaluation.results import Evaluation, git_commit, table
 from segan.files import written_aside
 from segan.methods.base import Method
+from segan.opening import Opened, opened
 from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
 from segan.training.compiling import compile_segmenter
 from segan.training.config import RunConfig
+from segan.training.directory import check_directory, claimed
 from segan.training.precision import build_accelerator
 from segan.training.trainer import Trainer
 
-CONFIG_NAME = "config.yaml"
-
-# What a run writes into its directory, and all that overwriting it removes.
-_OWN = (
-    CONFIG_NAME,
-    "metrics.jsonl",
-    "samples",
-    "snapshots",
-    "state",
-    "tensorboard",
-    FILE_NAME,
-    "evaluation.json",
-    "evaluation.csv",
-)
+# Training windows looked at to find the scale of whole pictures.
+_MOST_WINDOWS = 1000
 
 
 def train(
@@ -61,53 +56,94 @@ def train(
         Evaluations by name, when the data has ground truth: the segmenter's and the trivial ones'.
 
     Raises:
-        ConfigError: `out` holds something else or another run, or the configuration cannot work.
+        ConfigError: `out` holds something else or another run, or is being trained in, or the
+            configuration cannot work.
         DataError: Nothing is left to train on.
         DivergenceError: Losses stayed non-finite, or the masks collapsed.
         Interrupted: A signal came; the state was saved.
     """
     tree = configuration.as_tree(config)
     check_directory(out, tree, overwrite=overwrite)
+    _require_outside(config, out)
     dataset = data.build(config.data, "train")
+    accelerator = build_accelerator(config.train.precision)
+    trainer = _build_trainer(config, dataset, accelerator, out)
+    held_out = _held_out(config, dataset)
+    # Nothing is written before everything that can be wrong has been looked at.
+    with claimed(out, tree, overwrite=overwrite, accelerator=accelerator):
+        was_finished = trainer.resume() and trainer.step == trainer.num_steps
+        trainer.run()
+        if not accelerator.is_main_process:
+            return {}
+        # A finished run keeps its file, whose header says what made it.
+        if not (was_finished and _can_be_loaded(out / FILE_NAME)):
+            trainer.write_segmenter(out / FILE_NAME, trainer.ema.segmenter, trainer.images_seen)
+        if held_out is None:
+            return {}
+        return evaluate_run(config, out, held_out, trivial=trivial)
+
+
+def _build_trainer(
+    config: RunConfig, dataset: Dataset, accelerator: Accelerator, out: Path
+) -> Trainer:
     torch.manual_seed(config.train.seed)
     method = methods.build(config.method)
     require(dataset, method)
     cached = Cached(dataset, config.train.cache_megabytes)
     units = method.view.units(cached)
-    report_skipped(dataset, units)
+    if accelerator.is_main_process:
+        report_skipped(dataset, units)
     if not units.items:
         reason = units.skipped[0] if units.skipped else "its pictures have no boxes"
         raise DataError(f"nothing to train on in {dataset.name}: {reason}")
-    held_out = _held_out(config, dataset)
-    accelerator = build_accelerator(config.train.precision)
     if config.train.compile:
         compile_segmenter(method.segmenter)
     window = _whole_picture_scale(method, cached, units)
-    facts = {"config": tree}
+    facts = {
+        "config": configuration.as_tree(config),
+        "data": _fingerprint(cached, units),
+        "precision": accelerator.mixed_precision,
+    }
+    write = partial(_write_segmenter, config, dataset, method, window)
+    return Trainer(method, cached, units, config.train, accelerator, out, facts, write)
 
-    def write_segmenter(path: Path, segmenter: Segmenter, images_seen: int) -> None:
-        assert isinstance(segmenter, MaskSegmenter)
-        save_segmenter(
-            path,
-            segmenter,
-            network=tree["method"]["network"],
-            window=window,
-            provenance=_provenance(config, dataset, method, images_seen),
-        )
 
-    trainer = Trainer(method, cached, units, config.train, accelerator, out, facts, write_segmenter)
-    # Nothing is written before everything that can be wrong has been looked at.
-    if accelerator.is_main_process:
-        _prepare_directory(out, tree, overwrite=overwrite)
-    accelerator.wait_for_everyone()
-    trainer.resume()
-    trainer.run()
-    if not accelerator.is_main_process:
-        return {}
-    write_segmenter(out / FILE_NAME, trainer.ema.segmenter, trainer.images_seen)
-    if held_out is None:
-        return {}
-    return evaluate_run(config, out, held_out, trivial=trivial)
+def _write_segmenter(
+    config: RunConfig,
+    dataset: Dataset,
+    method: Method,
+    window: WindowSpec | None,
+    path: Path,
+    segmenter: Segmenter,
+    images_seen: int,
+) -> None:
+    assert isinstance(segmenter, MaskSegmenter)
+    save_segmenter(
+        path,
+        segmenter,
+        network=configuration.as_tree(config)["method"]["network"],
+        window=window,
+        provenance=_provenance(config, dataset, method, images_seen),
+    )
+
+
+def _can_be_loaded(path: Path) -> bool:
+    try:
+        load_segmenter(path)
+    except ConfigError:
+        return False
+    return True
+
+
+def _require_outside(config: RunConfig, out: Path) -> None:
+    """Raises ConfigError if a folder of images would come to hold the run's own pictures."""
+    if isinstance(config.data, FolderConfig):
+        root = config.data.root.expanduser().resolve()
+        if out.resolve().is_relative_to(root):
+            raise ConfigError(
+                f"--out {out} lies inside data.root, and its sample pictures would become data; "
+                "name a folder elsewhere"
+            )
 
 
 def _held_out(config: RunConfig, dataset: Dataset) -> Dataset | None:
@@ -131,13 +167,8 @@ def evaluate_run(
     """
     split = config.evaluation.split
     assert split != "none"
-    loaded = load_segmenter(out / FILE_NAME)
-    row = Row(
-        segmenter=loaded.segmenter,
-        clip=loaded.window is not None,
-        supervision=loaded.metadata["supervision"]["train"],
-        sha256=loaded.sha256,
-    )
+    loaded = opened(load_segmenter(out / FILE_NAME), name=str(out), label="segan")
+    row = row_of(loaded)
     results: dict[str, Evaluation] = {}
     if loaded.window is not None and "boxes" in dataset.provides:
         which = Cases(
@@ -160,58 +191,15 @@ def evaluate_run(
     return results
 
 
-def check_directory(out: Path, tree: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make sure that `out` is free, or holds this very run.
-
-    Raises:
-        ConfigError: It is a file, somebody else's folder, or a run of another configuration.
-    """
-    for folder in (out, *out.parents):
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f"--out {out}: {folder} is a file; name a folder")
-    # What a crash left of the very first file is nobody's.
-    if not out.exists() or all(path.match(".*.aside.yaml") for path in out.iterdir()):
-        return
-    present = {}
-    if (out / CONFIG_NAME).exists():
-        present = configuration.read_tree(out / CONFIG_NAME)
-    if not present.keys() >= {"method", "data", "train"}:
-        raise ConfigError(f"--out {out} holds files that are not a segan run; name another folder")
-    if overwrite:
-        return
-    key = _first_difference(present, dict(tree))
-    if key:
-        raise ConfigError(
-            f"--out {out} holds a run with another configuration (it differs in {key!r}); "
-            "name another folder, or add --overwrite to replace it"
-        )
-
-
-def _prepare_directory(out: Path, tree: dict[str, Any], *, overwrite: bool) -> None:
-    if overwrite:
-        for name in _OWN:
-            path = out / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    with written_aside(out / CONFIG_NAME) as aside:
-        aside.write_text(configuration.to_yaml(tree), encoding="utf-8")
-
-
-def _first_difference(left: Any, right: Any, path: str = "") -> str:
-    if isinstance(left, dict) and isinstance(right, dict):
-        for key in dict.fromkeys([*left, *right]):
-            below = f"{path}.{key}" if path else key
-            found = (
-                _first_difference(left[key], right[key], below)
-                if key in left and key in right
-                else below
-            )
-            if found:
-                return found
-        return ""
-    return "" if left == right else path
+def row_of(found: Opened) -> Row:
+    """A segmenter as a row of a comparison; one that knows of boxes ends at them."""
+    return Row(
+        segmenter=found.segmenter,
+        clip=found.window is not None or found.given_boxes,
+        supervision=found.supervision,
+        sha256=found.sha256,
+        train_box_source=found.box_source,
+    )
 
 
 def require(dataset: Dataset, method: Method) -> None:
@@ -228,13 +216,25 @@ def require(dataset: Dataset, method: Method) -> None:
         )
 
 
-def _whole_picture_scale(method: Method, dataset: Dataset, units: Units) -> WindowSpec | None:
+def _whole_picture_scale(method: Method, dataset: Cached, units: Units) -> WindowSpec | None:
     """The method's windows, with the median scale at which training saw the pictures."""
     if method.window is None:
         return None
-    windows = [method.view.window(dataset[i], unit) for i, unit in units.items[:1000]]
-    scales = [method.window.size / window.width for window in windows if window]
-    return replace(method.window, scale=float(np.median(scales)))
+    some = units.items[:: -(-len(units.items) // _MOST_WINDOWS)]
+    windows = [method.view.window(dataset.outline(i), unit) for i, unit in some]
+    sides = [math.sqrt(window.width * window.height) for window in windows if window]
+    return replace(method.window, scale=float(np.median([method.window.size / s for s in sides])))
+
+
+def _fingerprint(dataset: Cached, units: Units) -> str:
+    """A hash of what is trained on: names and sizes of pictures, units and their boxes."""
+    digest = hashlib.sha256()
+    for index, items in groupby(units.items, key=lambda item: item[0]):
+        sample = dataset.outline(index)
+        boxes = None if sample.boxes is None else sample.boxes.tolist()
+        facts = [sample.name, list(sample.image.shape), [unit for _, unit in items], boxes]
+        digest.update(json.dumps(facts).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def report_skipped(dataset: Dataset, units: Units | None = None) -> None:

@@ -37,6 +37,7 @@ Write masks and overlays for pictures and folders of pictures.
 
   segan predict runs/shapes PICTURES --out masks
   segan predict runs/dsb2018 PICTURES --boxes boxes.csv --out masks
+  segan predict grabcut PICTURES --boxes boxes.csv --size 64 --context 1.6 --out masks
 """
 _EXPORT = """\
 Write a segmenter as one file that needs no segan, and check that it gives the same masks.
@@ -127,7 +128,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "segmenter", help="a run, a segmenter file, or a training-free one such as otsu"
+        "segmenter", help="a run, a segmenter or .onnx file, or a training-free one such as otsu"
     )
     parser.add_argument("--data", required=True, metavar="NAME", help="data set, such as dsb2018")
     parser.add_argument("--root", metavar="DIR", help="where the data set is")
@@ -145,13 +146,17 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shift", type=float, default=0.0, metavar="F", help="move window centres by up to F"
     )
-    parser.add_argument("--size", type=int, help="window side, for segmenters without their own")
-    parser.add_argument("--context", type=float, help="window over box side, likewise")
+    _add_window(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     parser.add_argument("--trivial", action="store_true", help="also score the trivial guesses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write scores per picture here")
     parser.set_defaults(run=_evaluate)
+
+
+def _add_window(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, help="window side, for segmenters without their own")
+    parser.add_argument("--context", type=float, help="window over box side, likewise")
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -161,12 +166,15 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("segmenter", help="a run, a segmenter file or an exported .onnx file")
+    parser.add_argument(
+        "segmenter", help="a run, a segmenter or .onnx file, or a training-free one such as otsu"
+    )
     parser.add_argument("sources", nargs="+", type=Path, metavar="PATH", help="picture or folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks go")
     parser.add_argument(
         "--boxes", type=Path, metavar="FILE", help="boxes as VOC XML folder, COCO JSON or CSV"
     )
+    _add_window(parser)
     parser.add_argument("--overwrite", action="store_true", help="start over in that folder")
     parser.set_defaults(run=_predict)
 

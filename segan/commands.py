@@ -16,9 +16,9 @@ from segan.data import DataConfig
 from segan.data.sample import Dataset, Split
 from segan.errors import ConfigError
 from segan.evaluation.cases import Cases
-from segan.evaluation.foreground import Row, compare, trivial_rows
+from segan.evaluation.foreground import compare, trivial_rows
 from segan.files import written_aside
-from segan.methods.classical import TRIVIAL_ROWS
+from segan.opening import open_segmenter
 from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
 
@@ -58,13 +58,14 @@ def train(
 
 def evaluate(options: argparse.Namespace) -> int:
     """`segan evaluate`."""
-    _require_files(options.json, options.csv)
-    row, spec = _row(options.segmenter)
+    _require_file(options.json, ".json")
+    _require_file(options.csv, ".csv")
+    opened = open_segmenter(options.segmenter)
+    given = _given_window(options)
+    spec = opened.windows(given) if options.boxes else opened.window
     split: Split = options.split
     dataset = _dataset(options, split)
     api.report_skipped(dataset)
-    if options.boxes is not None and spec is None:
-        spec = _given_windows(options)
     which = Cases(
         windows="none" if options.boxes is None else "box",
         spec=spec,
@@ -72,7 +73,7 @@ def evaluate(options: argparse.Namespace) -> int:
         shift=options.shift,
         limit=options.limit,
     )
-    rows = {row[0]: row[1]}
+    rows = {opened.label: api.row_of(opened)}
     if options.trivial:
         rows |= {name: found for name, found in trivial_rows(which).items() if name not in rows}
     results = compare(rows, dataset, which, split=split)
@@ -81,15 +82,21 @@ def evaluate(options: argparse.Namespace) -> int:
         api.write_results(options.json, results)
     if options.csv:
         with written_aside(options.csv) as aside:
-            results[row[0]].write_csv(aside)
+            results[opened.label].write_csv(aside)
     return 0
 
 
-def _require_files(*paths: Path | None) -> None:
-    """Raise ConfigError, before any work is done, where a file would have to be a folder."""
-    for path in paths:
-        if path is not None and path.is_dir():
-            raise ConfigError(f"{path} is a folder; name a file")
+def _require_file(path: Path | None, suffix: str) -> None:
+    """Raise ConfigError, before any work is done, where a result could not or should not go.
+
+    A wrong suffix is more often a slip that would replace a file of another kind.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file")
+    if path.suffix.lower() != suffix:
+        raise ConfigError(f"{path} must end in {suffix}")
 
 
 @settings
@@ -108,46 +115,27 @@ def _dataset(options: argparse.Namespace, split: Split) -> Dataset:
     return data.build(config.build(_Scored, {"data": tree}, "--data, --root, --set").data, split)
 
 
-def _given_windows(options: argparse.Namespace) -> WindowSpec:
+def _given_window(options: argparse.Namespace) -> WindowSpec | None:
     """Windows for segmenters that have none of their own."""
-    if options.size is None or options.context is None:
+    if options.size is None and options.context is None:
+        return None
+    if options.size is None or options.context is None or options.boxes is None:
         raise ConfigError(
-            f"{options.segmenter} has no windows of its own; "
-            "give --size and --context, such as --size 64 --context 1.6"
+            "--size and --context make windows around boxes; give both, and --boxes, or neither"
         )
     if options.size < 1 or not 1 <= options.context < math.inf:
         raise ConfigError("--size and --context must be at least 1")
     return WindowSpec(size=options.size, context=options.context)
 
 
-def _row(name: str) -> tuple[tuple[str, Row], WindowSpec | None]:
-    """A segmenter by file, run directory or name, as a row, and its windows."""
-    if name in TRIVIAL_ROWS:
-        segmenter = TRIVIAL_ROWS[name]()
-        return (name, Row(segmenter=segmenter, clip=segmenter.supervision == "boxes")), None
-    path = Path(name)
-    if not path.exists():
-        raise ConfigError(
-            f"there is no segmenter {name!r}: name a run, a segmenter file, or one of "
-            f"{', '.join(TRIVIAL_ROWS)}"
-        )
-    loaded = load_segmenter(path)
-    row = Row(
-        segmenter=loaded.segmenter,
-        clip=loaded.window is not None,
-        supervision=loaded.metadata["supervision"]["train"],
-        sha256=loaded.sha256,
-    )
-    return (path.stem, row), loaded.window
-
-
 def predict(options: argparse.Namespace) -> int:
     """`segan predict`."""
     summary = prediction.predict(
-        Path(options.segmenter),
+        options.segmenter,
         options.sources,
         options.out,
         boxes=options.boxes,
+        window=_given_window(options),
         overwrite=options.overwrite,
     )
     _OUT.print(str(summary), markup=False)
@@ -156,7 +144,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def export_segmenter(options: argparse.Namespace) -> int:
     """`segan export`."""
-    _require_files(options.out)
+    _require_file(options.out, ".onnx")
     loaded = load_segmenter(Path(options.segmenter))
     model = export.WholePicture(
         loaded.segmenter, scale=loaded.window.scale if loaded.window else 1.0

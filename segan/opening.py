@@ -57,9 +57,7 @@ class Opened:
                 f"{self.name} sees whole pictures; boxes need the segmenter file itself"
             )
         if self.window is not None and given is not None:
-            raise ConfigError(
-                f"{self.name} has windows of its own; leave out --size and --context"
-            )
+            raise ConfigError(f"{self.name} has windows of its own; leave out --size and --context")
         window = self.window or given
         if window is None:
             raise ConfigError(
@@ -99,7 +97,7 @@ def open_segmenter(name: str) -> Opened:
             device=torch.device("cpu"),
             whole_only=True,
             supervision=exported.metadata["supervision"]["train"],
-            box_source=exported.metadata.get("box_source"),
+            box_source=exported.metadata.get("box_source") or None,
             sha256=exported.sha256,
         )
     return opened(load_segmenter(path), name=name, label=path.stem)
@@ -115,6 +113,6 @@ def opened(loaded: LoadedSegmenter, *, name: str, label: str) -> Opened:
         device=device,
         window=loaded.window,
         supervision=loaded.metadata["supervision"]["train"],
-        box_source=loaded.metadata.get("box_source"),
+        box_source=loaded.metadata.get("box_source") or None,
         sha256=loaded.sha256,
     )

@@ -17,20 +17,20 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
-from segan import export
-from segan.checkpoint import load_segmenter
 from segan.data.boxes import check_boxes, match_boxes, read_boxes
 from segan.data.images import UnreadableImage, find_images, image_size, one_line, read_image
 from segan.data.inspection import Skipped, require_readable
 from segan.errors import ConfigError
+from segan.evaluation.polarity import Named
+from segan.export import WholePicture
 from segan.files import written_aside
+from segan.opening import Opened, open_segmenter
 from segan.overlay import MASK_COLOR, overlay
 from segan.segmenter import Segmenter, WindowSpec
 from segan.windows import box_in_window, boxes_to_mask, crop, put_back, window_around
@@ -94,11 +94,12 @@ class Summary:
 
 
 def predict(
-    model: Path,
+    model: str | Path,
     sources: Sequence[Path],
     out: Path,
     *,
     boxes: Path | None = None,
+    window: WindowSpec | None = None,
     overwrite: bool = False,
 ) -> Summary:
     """Segments image files and folders of them, at any depth.
@@ -108,22 +109,28 @@ def predict(
     common, without suffix; with it in folders where two pictures differ in suffix alone.
 
     Args:
-        model: A segmenter file, a run directory, or an exported `.onnx` file.
+        model: A segmenter file, a run directory, an exported `.onnx` file, or the name of a
+            training-free segmenter; of unnamed regions, the rarer along the border is the object.
         sources: Image files and folders.
         out: A new or empty folder, or one from an earlier run of the same command.
         boxes: Boxes to look into, as `read_boxes` takes; the mask stays inside them.
+        window: The windows around boxes, for a model that has none of its own.
         overwrite: Start over in a folder from an earlier run.
 
     Raises:
         ConfigError: A path, the model, a box or the folder is wrong; nothing is written.
         DataError: More than max(10 files, 20 %) of the images cannot be read, or none can.
     """
-    segment, sha256 = _open_model(model, in_boxes=boxes is not None)
+    opened = open_segmenter(str(model))
+    segment = _segment_in_boxes(opened, window) if boxes else _segment_whole(opened)
     root, files = _list_images(sources, out)
     found = read_boxes(boxes) if boxes else None
     jobs = _make_jobs(root, files, found)
+    if boxes and not any(len(job.boxes) for job in jobs if job.boxes is not None):
+        raise ConfigError(f"no picture has boxes in {one_line(str(boxes))}")
     settings = {
-        "segmenter_sha256": sha256,
+        "segmenter_sha256": opened.sha256 or opened.name,
+        "window": str(window) if window else None,
         "root": str(root),
         "boxes_sha256": None if found is None else _digest(found),
     }
@@ -184,47 +191,40 @@ def probability_in_boxes(
 # --- the model -----------------------------------------------------------------------------------
 
 
-def _open_model(path: Path, *, in_boxes: bool) -> tuple[Segment, str]:
-    """The model as a function, and the sha256 of its file."""
-    if path.suffix.lower() == ".onnx":
-        if in_boxes:
-            raise ConfigError(f"{path} sees whole pictures; boxes need the segmenter file itself")
-        return _open_exported(path)
-    loaded = load_segmenter(path)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # Channels last: a third less time on a CPU.
-    segmenter = loaded.segmenter.to(device).to(memory_format=torch.channels_last)
-    window = loaded.window
-    whole = export.WholePicture(segmenter, scale=window.scale if window else 1.0)
+def _segment_whole(opened: Opened) -> Segment:
+    if opened.given_boxes:
+        raise ConfigError(f"{opened.name} starts from a box around each object; give --boxes")
+    whole = WholePicture(_ready(opened), scale=opened.scale)
+
+    @torch.inference_mode()
+    def segment(picture: Tensor, _: Tensor | None) -> Tensor:
+        masks, _ = whole(picture.to(opened.device).permute(1, 2, 0)[None])
+        mask: Tensor = masks[0]
+        return mask.cpu()
+
+    return segment
+
+
+def _segment_in_boxes(opened: Opened, window: WindowSpec | None) -> Segment:
+    windows = opened.windows(window)
+    segmenter = _ready(opened)
 
     @torch.inference_mode()
     def segment(picture: Tensor, boxes: Tensor | None) -> Tensor:
-        picture = picture.to(device)
-        if boxes is None:
-            masks, _ = whole(picture.permute(1, 2, 0)[None])
-            mask: Tensor = masks[0]
-        else:
-            assert window is not None
-            probability = probability_in_boxes(segmenter, window, picture, boxes.to(device))
-            mask = (probability > 0.5).to(torch.uint8)
-        return mask.cpu()
+        assert boxes is not None
+        picture, boxes = picture.to(opened.device), boxes.to(opened.device)
+        probability = probability_in_boxes(segmenter, windows, picture, boxes)
+        return (probability > 0.5).to(torch.uint8).cpu()
 
-    if in_boxes and window is None:
-        raise ConfigError(f"{path} was trained on whole pictures; predict without boxes")
-    return segment, loaded.sha256
+    return segment
 
 
-def _open_exported(path: Path) -> tuple[Segment, str]:
-    session = export.open_onnx(path)
-    if "segan_version" not in session.get_modelmeta().custom_metadata_map:
-        raise ConfigError(f"{path} is an ONNX model, but not one that segan exported")
-
-    def segment(picture: Tensor, _: Tensor | None) -> Tensor:
-        pictures = np.ascontiguousarray(picture.permute(1, 2, 0)[None].numpy())
-        (masks,) = session.run(["masks"], {"pictures": pictures})
-        return torch.from_numpy(masks[0])
-
-    return segment, hashlib.sha256(path.read_bytes()).hexdigest()
+def _ready(opened: Opened) -> Segmenter:
+    """The segmenter with a named object."""
+    if opened.segmenter.foreground is None:
+        return Named(opened.segmenter)
+    # Channels last: a third less time on a CPU.
+    return opened.segmenter.to(memory_format=torch.channels_last)
 
 
 # --- what to do ----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The command line as a stranger meets it: every mistake is one line, and nothing is written."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -315,12 +316,14 @@ def test_an_empty_held_out_split_is_found_before_training(tmp_path, folder_confi
     """There are masks, so it would be scored afterwards, hours later."""
     for index in (1, 2):
         (tmp_path / "pictures" / f"{index}.png").unlink()
-    (tmp_path / "boxes.csv").write_text(box("4,4,12,12"))
-    save_picture(tmp_path / "masks" / "0.png")
-    empty = "dev" if split_of("0") != "dev" else "test"
-    arguments = ("data.masks=masks", f"evaluation.split={empty}", "--out", "run")
-    line = refusal("train", folder_config, *arguments, code=3)
-    assert f"falls into the split '{empty}'" in line
+    name = next(str(number) for number in range(99) if split_of(str(number)) == "train")
+    (tmp_path / "pictures" / "0.png").rename(tmp_path / "pictures" / f"{name}.png")
+    (tmp_path / "boxes.csv").write_text(f"{BOXES}{name}.png,4,4,12,12\n")
+    save_picture(tmp_path / "masks" / f"{name}.png")
+    for empty in ("dev", "test"):
+        arguments = ("data.masks=masks", f"evaluation.split={empty}", "--out", "run")
+        line = refusal("train", folder_config, *arguments, code=3)
+        assert f"falls into the split '{empty}'" in line
 
 
 def test_objects_without_room_and_unreadable_pictures_are_named_and_counted(
@@ -359,6 +362,11 @@ def test_an_out_that_is_someone_elses(tmp_path, refusal):
         assert refusal("train", *TINY, "--out", "photos", *flags) == expected
 
 
+def test_out_inside_a_folder_of_training_pictures_is_refused(folder_config, refusal):
+    line = refusal("train", folder_config, "--out", "pictures/runs/a")
+    assert line.startswith("--out pictures/runs/a lies inside data.root, ")
+
+
 def test_out_may_be_an_empty_folder(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     assert main(["train", *TINY, "evaluation.split=none", "--out", "run"]) == 0
@@ -384,10 +392,12 @@ def test_train_leaves_a_run(run, capsys):
         *("evaluation.json", "evaluation.csv"),
     }
     # The same command finds nothing left to do, and scores again.
-    before = hashlib.sha256((run / "segmenter.safetensors").read_bytes()).hexdigest()
+    stamp = (run / "segmenter.safetensors").stat().st_mtime_ns
     assert main(["train", *TINY, "--out", str(run)]) == 0
     printed = capsys.readouterr().out
-    assert hashlib.sha256((run / "segmenter.safetensors").read_bytes()).hexdigest() == before
+    assert (run / "segmenter.safetensors").stat().st_mtime_ns == stamp
+    assert "boxes in training: procedural" in printed
+    assert json.loads((run / "evaluation.json").read_text())["train_box_source"] == "procedural"
     assert "windows around boxes" in printed
     assert "whole pictures" in printed
     assert max(len(line) for line in printed.splitlines() if "runs" not in line) <= 80
@@ -425,6 +435,14 @@ def test_evaluate_predict_and_export_the_run(run, tmp_path, pictures, capsys):
     assert main(["predict", str(run), str(pictures), "--out", "boxed", "--overwrite"]) == 0
     assert main(["export", str(run), "--format", "onnx", "--out", "s.onnx", "--no-verify"]) == 0
     assert main(["predict", "s.onnx", str(pictures), "--out", "exported"]) == 0
+    assert main(["evaluate", "s.onnx", *data, "--json", "onnx.json"]) == 0
+    assert main(["evaluate", str(run), *data, "--json", "whole.json"]) == 0
+    trees = [json.loads((tmp_path / name).read_text()) for name in ("onnx.json", "whole.json")]
+    ious = [tree["metrics"]["iou"] for tree in trees]
+    assert ious[0] == pytest.approx(ious[1], abs=1e-3)
+    assert {tree["train_box_source"] for tree in trees} == {"procedural"}
+    with_boxes = [*data, "--boxes", "gt"]
+    assert main(["evaluate", "s.onnx", *with_boxes]) == 2
     for name in ("0.png", "1.png", "2.png"):
         first, second = (
             np.asarray(Image.open(tmp_path / out / "masks" / name)) for out in ("masks", "exported")
@@ -467,8 +485,15 @@ def test_evaluate_predict_and_export_the_run(run, tmp_path, pictures, capsys):
         (["evaluate", "given_box", "--data", "shapes", "--limit", "1"], "given_box needs a box"),
         (["evaluate", "otsu", "--data", "shapes", "--limit", "0"], "limit is 0; it must be"),
         (["evaluate", "otsu", "--data", "shapes", "--json", "."], ". is a folder; name a file"),
+        (["evaluate", "otsu", "--data", "shapes", "--csv", "a.yaml"], "a.yaml must end in .csv"),
+        (["evaluate", "otsu", "--data", "shapes", "--size", "9"], "give both, and --boxes, or"),
+        (
+            [*("evaluate", "RUN", "--data", "shapes", "--boxes", "gt"), "--size=9", "--context=2"],
+            "has windows of its own; leave out --size and --context",
+        ),
         (["evaluate", "otsu", "--data", "folder", "--root", "pictures"], "folder has no masks"),
-        (["predict", "nothing", "pictures", "--out", "a"], "cannot read segmenter nothing"),
+        (["predict", "nothing", "pictures", "--out", "a"], "there is no segmenter 'nothing'"),
+        (["predict", "grabcut", "pictures", "--out", "a"], "grabcut starts from a box"),
         (["predict", "RUN", "nowhere", "--out", "a"], "there is no image or folder nowhere"),
         (["predict", "RUN", "pictures", "--out", "boxes.csv"], "--out boxes.csv is a file"),
         (["predict", "RUN", "pictures", "--out", "pictures"], "--out pictures is where the images"),
@@ -483,12 +508,31 @@ def test_evaluate_predict_and_export_the_run(run, tmp_path, pictures, capsys):
         ),
         (["export", "nothing", "--out", "a.onnx"], "cannot read segmenter nothing"),
         (["export", "RUN", "--out", "pictures"], "pictures is a folder; name a file"),
+        (["export", "RUN", "--out", "a.safetensors"], "a.safetensors must end in .onnx"),
     ],
 )
 @pytest.mark.usefixtures("pictures")
 def test_mistakes_after_training_are_one_line(arguments, expected, run, refusal):
     arguments = [str(run) if argument == "RUN" else argument for argument in arguments]
     assert expected in refusal(*arguments)
+
+
+@pytest.mark.parametrize("name", ["otsu", "kmeans", "centre_ellipse", "grabcut"])
+def test_training_free_segmenters_predict(name, tmp_path, pictures):
+    boxed = ["--boxes", "boxes.csv", "--size", "16", "--context", "1.5"]
+    arguments = boxed if name == "grabcut" else []
+    assert main(["predict", name, str(pictures), *arguments, "--out", "out"]) == 0
+    mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "0.png"))
+    assert set(np.unique(mask)) == {0, 1}
+
+
+def test_boxes_of_no_picture_are_said_to_be_none(tmp_path, pictures, refusal):
+    (tmp_path / "none.json").write_text(
+        '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": []}'
+    )
+    window = ["--size", "16", "--context", "1.5"]
+    line = refusal("predict", "otsu", pictures, "--boxes", "none.json", *window, "--out", "a")
+    assert line == "no picture has boxes in none.json"
 
 
 def test_training_free_segmenters_are_scored_in_windows_of_a_given_size(capsys):

@@ -18,11 +18,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each line may import what stands above it. A name is a file or a folder of the package.
 LAYERS = (
     ("errors",),
-    ("compositing", "config", "distributed", "files", "overlay", "segmenter", "windows"),
+    ("compositing", "config", "device", "distributed", "files", "overlay", "segmenter", "windows"),
     ("data", "losses", "networks"),
     ("methods",),
     ("checkpoint", "evaluation", "export"),
-    ("training",),
+    ("opening", "training"),
     ("api", "predict"),
     ("commands",),
     ("cli",),

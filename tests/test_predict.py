@@ -10,11 +10,15 @@ from torch import Tensor
 from segan import config, export, networks, predict
 from segan.checkpoint import load_segmenter, save_segmenter
 from segan.data.images import read_image, read_mask
+from segan.data.sample import Mask, Sample
 from segan.errors import ConfigError, DataError
+from segan.evaluation.cases import Cases, cases_of
+from segan.evaluation.foreground import _regions
 from segan.networks import UNetConfig
 from segan.overlay import MASK_COLOR, overlay
 from segan.predict import probability_in_boxes
 from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
+from segan.windows import boxes_to_mask, resize, window_around
 
 WINDOW = WindowSpec(size=16, context=1.5, scale=0.5)
 
@@ -170,7 +174,7 @@ def test_mistakes_write_nothing(tmp_path, model, pictures):
     with pytest.raises(ConfigError, match="outside the picture"):
         predict.predict(model, [pictures / "x.png"], out, boxes=boxes)
     whole = save_model(tmp_path / "whole.safetensors", window=None)
-    with pytest.raises(ConfigError, match="without boxes"):
+    with pytest.raises(ConfigError, match="no windows of its own"):
         predict.predict(whole, [pictures], out, boxes=boxes)
     assert not out.exists()
 
@@ -234,6 +238,55 @@ def test_exported_file_predicts_the_same(tmp_path, model, pictures):
     shutil.copy(model, tmp_path / "renamed.onnx")
     with pytest.raises(ConfigError, match="is not an ONNX model"):
         predict.predict(tmp_path / "renamed.onnx", [pictures], tmp_path / "no")
+
+
+class Picture:
+    """One picture of noise as a data set, with two boxes apart from each other."""
+
+    name = "picture"
+    provides = frozenset({"images", "boxes", "masks"})
+    box_source = "annotated"
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Sample:
+        image = torch.randint(0, 256, (3, 57, 80), generator=torch.Generator().manual_seed(index))
+        boxes = torch.tensor([[4.0, 6, 30, 40], [50, 10, 71, 37]])
+        truth = Mask(torch.zeros(57, 80, dtype=torch.bool))
+        return Sample("one", image.to(torch.uint8), boxes, truth)
+
+
+def test_evaluation_scores_the_mask_that_prediction_and_export_write(tmp_path, model):
+    loaded = load_segmenter(model)
+    whole = export.WholePicture(loaded.segmenter, scale=WINDOW.scale)
+    export.export_onnx(whole, tmp_path / "a.onnx", metadata=loaded.metadata, verify=False)
+    sample = Picture()[0]
+
+    def scored(which: Cases) -> list[Tensor]:
+        cases = list(cases_of(Picture(), which))
+        regions = _regions(loaded.segmenter, cases)[:, 1:]
+        pairs = zip(regions, cases, strict=True)
+        return [resize(mask[None], case.truth.shape)[0, 0] > 0.5 for mask, case in pairs]
+
+    with torch.inference_mode():
+        written, _ = whole(sample.image.permute(1, 2, 0)[None])
+    exported = export.load_exported(tmp_path / "a.onnx").segmenter(sample.image[None] / 255)
+    (mask,) = scored(Cases(spec=WINDOW))
+    assert 0.1 < mask.float().mean() < 0.9
+    assert (mask == written[0].bool()).float().mean() >= 0.9999
+    assert (mask == (exported[0, 1] > 0.5)).float().mean() >= 0.9999
+
+    with torch.inference_mode():
+        boxed = probability_in_boxes(loaded.segmenter, WINDOW, sample.image, sample.boxes) > 0.5
+    joined = torch.zeros_like(boxed)
+    windows = scored(Cases(windows="box", spec=WINDOW))
+    for box, mask in zip(sample.boxes, windows, strict=True):
+        frame = window_around(box, (57, 80), context=WINDOW.context)
+        joined[frame.y0 : frame.y1, frame.x0 : frame.x1] |= mask
+    joined &= boxes_to_mask(sample.boxes, (57, 80)).amax(0)[0].bool()
+    assert boxed.any()
+    assert (joined == boxed).float().mean() >= 0.9999
 
 
 def test_overlay_marks_the_outline_and_leaves_the_rest():

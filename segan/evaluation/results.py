@@ -120,7 +120,7 @@ def table(evaluations: Mapping[str, Evaluation], *, title: str = "") -> Table:
     """
     first = next(iter(evaluations.values()))
     if first.train_box_source:
-        title = f"{title}\n{first.supervision['train']} in training: {first.train_box_source}"
+        title = f"{title}\nboxes in training: {first.train_box_source}"
     clipped = any(row.postprocessing != "none" for row in evaluations.values())
     caption = f"tested with: {first.supervision['test']}" + ("; * ends at the box" * clipped)
     result = Table(

@@ -85,7 +85,7 @@ class GuardsConfig:
     feather: float = Field(default=0.0, ge=0)
     border: int = Field(default=0, ge=0)
     grounded: bool = False
-    floor: float = Field(default=0.1, ge=0, le=1)
+    floor: float = Field(default=0.3, ge=0, le=1)
     ceiling: float = Field(default=0.9, ge=0, le=1)
     binarity_warmup: float = Field(default=0.25, ge=0, le=1)
 

@@ -61,6 +61,18 @@ def test_all_images_train_unless_split(tmp_path: Path) -> None:
     assert min(sizes) > 0
 
 
+def test_pictures_that_will_be_scored_are_not_trained_on(tmp_path: Path) -> None:
+    for i in range(40):
+        save(tmp_path / "images" / f"{i}.png", seed=i)
+        save(tmp_path / "masks" / f"{i}.png", seed=i)
+    parts: list[Split] = ["train", "dev", "test"]
+    found = [
+        names(folder(tmp_path / "images", part, masks=str(tmp_path / "masks"))) for part in parts
+    ]
+    assert len({name for part in found for name in part}) == sum(map(len, found)) == 40
+    assert min(map(len, found)) > 0
+
+
 def test_masks_pair_by_path_and_take_the_size_of_the_upright_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

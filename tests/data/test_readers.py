@@ -121,6 +121,14 @@ def test_raccoon_reads_boxes_and_no_masks(tmp_path: Path) -> None:
         Raccoon(RaccoonConfig(root=tmp_path), "all")
 
 
+def test_an_empty_split_is_a_data_error(tmp_path: Path) -> None:
+    number = next(str(n) for n in range(99) if split_of(str(n)) == "train")
+    picture(tmp_path / f"{number}.bmp")
+    mask(tmp_path / f"{number}.png", {255: (slice(2, 4), slice(2, 4))})
+    with pytest.raises(DataError, match=r"no picture of .* is in the split 'test'"):
+        Wbc(WbcConfig(root=tmp_path), "test")
+
+
 def test_masks_must_be_there_and_of_their_pictures_size(tmp_path: Path) -> None:
     picture(tmp_path / "1.bmp")
     with pytest.raises(DataError, match=r"1 of 1 pictures have no mask \(\.png\): 1"):

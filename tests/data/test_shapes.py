@@ -132,6 +132,27 @@ def test_distractors_also_lie_in_windows_without_an_object():
     assert edges_in_free_windows("default") > max(0.01, 20 * bare)
 
 
+def test_objects_have_the_colours_of_their_own_ground():
+    """Far more of a body is found in the ground of its picture than in that of another."""
+    dataset = shapes("dev")
+    bodies, grounds = [], []
+    for index in range(12):
+        sample = dataset[index]
+        pixels = sample.image.flatten(1).T.float() / 255
+        inside = labels_of(sample).flatten() > 0
+        bodies.append(pixels[inside][::7])
+        grounds.append(pixels[~inside][::5])
+
+    def share_found(shift: int) -> float:
+        found = [
+            float((torch.cdist(body, grounds[(i + shift) % 12]).amin(1) < 0.05).float().mean())
+            for i, body in enumerate(bodies)
+        ]
+        return float(np.mean(found))
+
+    assert share_found(0) > max(0.2, 1.5 * share_found(1))
+
+
 def test_boxes_hold_more_than_their_objects():
     """Else the given box would be the answer: objects fill between a third and 3/4 of it."""
     dataset = shapes("dev")

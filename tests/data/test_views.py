@@ -12,7 +12,7 @@ from segan.data.sample import Sample
 from segan.data.views import CutPasteView, Placement, random_polygon
 from segan.errors import ConfigError
 from segan.segmenter import WindowSpec
-from segan.windows import Window, crop, window_around
+from segan.windows import Window, boxes_to_mask, crop, window_around
 
 
 class Pictures:
@@ -160,22 +160,42 @@ def test_objects_without_room_are_skipped_with_the_reason_and_counted():
     assert units.skipped == ["full, box 2: no room for a background window beside the objects"]
 
 
-def test_isolated_objects_are_those_whose_window_shows_no_other():
-    dataset = Pictures(
-        [
-            sample((80, 80), (10, 10, 20, 20), (21, 10, 31, 20), (60, 60, 70, 70), name="pair"),
-            # In the other's window, but not the other way round.
-            sample((80, 80), (10, 10, 30, 30), (33, 18, 38, 23), name="near"),
-        ]
-    )
-    spec = WindowSpec(size=16, context=1.6)
-    assert len(CutPasteView(spec, "uniform").units(dataset).items) == 5
-    units = CutPasteView(spec, "uniform", isolated=True).units(dataset)
+# Two objects side by side and one apart; and one whose neighbour only shows in its own window.
+PAIR = sample((80, 80), (10, 10, 20, 20), (21, 10, 31, 20), (60, 60, 70, 70), name="pair")
+NEAR = sample((80, 80), (10, 10, 30, 30), (33, 18, 38, 23), name="near")
+SPEC = WindowSpec(size=16, context=1.6)
+
+
+def test_neighbours_can_be_avoided():
+    dataset = Pictures([PAIR, NEAR])
+    assert len(CutPasteView(SPEC, "uniform").units(dataset).items) == 5
+    units = CutPasteView(SPEC, "uniform", neighbours="avoid").units(dataset)
     assert units.items == [(0, 2), (1, 1)]
-    reason = "its window shows another object, and only isolated ones are wanted"
-    assert units.skipped == [f"{name}: {reason}" for name in ("pair, box 1", "pair, box 2")] + [
-        f"near, box 1: {reason}"
-    ]
+    reason = "its window shows another object ('method.neighbours' is 'avoid')"
+    boxes = ("pair, box 1", "pair, box 2", "near, box 1")
+    assert units.skipped == [f"{box}: {reason}" for box in boxes]
+    # A window that may be moved shows more: here the one of 5 x 5 pixels, beside one of 20 x 20.
+    shifted = CutPasteView(SPEC, "uniform", neighbours="avoid", shift=0.5)
+    assert shifted.units(dataset).items == [(0, 2)]
+
+
+def test_hidden_is_the_neighbours_boxes_without_the_own():
+    item = CutPasteView(SPEC, "uniform")(NEAR, 0, np.random.default_rng(0))
+    window = CutPasteView(SPEC, "uniform").window(NEAR, 0)
+    assert window == Window(4, 4, 36, 36)
+    expected = torch.zeros(1, 16, 16)
+    # Picture pixels 33 to 36 and 18 to 23, at half the resolution: centres at 0.5, 1.5, ...
+    expected[:, 7:9, 14:16] = 1
+    assert torch.equal(item.hidden, expected)
+    overlapping = sample((80, 80), (10, 10, 30, 30), (20, 10, 36, 30))
+    item = CutPasteView(SPEC, "uniform")(overlapping, 0, np.random.default_rng(0))
+    own = boxes_to_mask(item.boxes[None], (16, 16))[0]
+    assert float((item.hidden * own).sum()) == 0
+    assert float(item.hidden.sum()) > 0
+    for neighbours in ("show", "avoid"):
+        shown = CutPasteView(SPEC, "uniform", neighbours=neighbours)
+        assert float(shown(NEAR, 0, np.random.default_rng(0)).hidden.sum()) == 0
+    assert float(CutPasteView(SPEC, "uniform")(PAIR, 2, np.random.default_rng(0)).hidden.sum()) == 0
 
 
 def test_smaller_backgrounds_are_taken_only_where_the_full_size_has_no_room():

@@ -36,10 +36,21 @@ def batch() -> CutPasteBatch:
     def rand(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator)
 
-    polygons = (rand(3, 1, SIZE, SIZE) > 0.5).float()
     return CutPasteBatch(
-        rand(3, 3, SIZE, SIZE), rand(3, 3, SIZE, SIZE), BOXES, rand(3, 3), polygons
+        objects=rand(3, 3, SIZE, SIZE),
+        backgrounds=rand(3, 3, SIZE, SIZE),
+        boxes=BOXES,
+        jitter=rand(3, 3),
+        polygons=(rand(3, 1, SIZE, SIZE) > 0.5).float(),
+        hidden=hidden_mask(),
     )
+
+
+def hidden_mask() -> Tensor:
+    """A neighbour of the third object, disjoint from its box."""
+    mask = torch.zeros(3, 1, SIZE, SIZE)
+    mask[2, :, 2:7, 10:15] = 1
+    return mask
 
 
 def box_mask() -> Tensor:
@@ -49,22 +60,24 @@ def box_mask() -> Tensor:
     return mask
 
 
-def colour_outside(images: Tensor) -> Tensor:
-    """The mean colour of each image around its box, [N, 3, 1, 1]."""
-    around = box_mask()[:, 0] == 0
+def painted_over(images: Tensor, mask: Tensor) -> Tensor:
+    """Images with the mean colour of each one's surroundings where the mask is."""
+    around = (box_mask() + hidden_mask())[:, 0] == 0
     means = [image[:, ring].mean(1) for image, ring in zip(images, around, strict=True)]
-    return torch.stack(means)[..., None, None]
+    return (1 - mask) * images + mask * torch.stack(means)[..., None, None]
 
 
 def pieces(method: CutPaste, drawn: CutPasteBatch) -> dict[str, Tensor]:
     """The images of the paper's figure, written out."""
-    mask = method.segmenter(drawn.objects)[:, 1:] * box_mask()
+    mask, hidden = method.segmenter(drawn.objects)[:, 1:] * box_mask(), hidden_mask()
+    pasted = mask * drawn.objects + (1 - mask) * drawn.backgrounds
     return {
         "mask": mask,
-        "real": drawn.objects,
-        "pasted": mask * drawn.objects + (1 - mask) * drawn.backgrounds,
-        "left": (1 - mask) * drawn.objects + mask * colour_outside(drawn.objects),
-        "hole": (1 - mask) * drawn.backgrounds + mask * colour_outside(drawn.backgrounds),
+        "real": painted_over(drawn.objects, hidden),
+        "pasted": painted_over(pasted, hidden),
+        "left": painted_over(drawn.objects, mask + hidden),
+        "hole": painted_over(drawn.backgrounds, mask + hidden),
+        "empty": painted_over(drawn.backgrounds, hidden),
     }
 
 
@@ -90,7 +103,7 @@ def test_discriminator_terms_match_the_equations():
     expected = {
         "paste": cross_entropy("paste", images["real"], images["pasted"]),
         "cut": cross_entropy("cut", images["hole"], images["left"]),
-        "presence": cross_entropy("presence", images["real"], drawn.backgrounds),
+        "presence": cross_entropy("presence", images["real"], images["empty"]),
     }
     for name, value in expected.items():
         torch.testing.assert_close(found.terms[name], value.detach())
@@ -142,6 +155,33 @@ def test_penalty_is_r1_at_the_real_images_scaled_for_how_seldom_it_runs(every):
     assert next(p for p in method.phases if p.name == "penalty").every == every
 
 
+def test_wasserstein_penalises_slopes_between_real_and_fake_other_than_one():
+    method, drawn = make(adversarial="wasserstein", weights={"r1": 20.0}, r1_every=1), batch()
+    found = method.penalty_losses(drawn)
+    images = pieces(method, drawn)
+    total = torch.zeros(())
+    for name, real, fake in (("paste", "real", "pasted"), ("cut", "hole", "left")):
+        mix = drawn.jitter[:, 2, None, None, None]
+        leaf = (mix * images[real] + (1 - mix) * images[fake]).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(method.discriminators[name](leaf).sum(), leaf)
+        penalty = (slope.square().sum((1, 2, 3)).sqrt() - 1).square().mean()
+        torch.testing.assert_close(found.terms[f"gp_{name}"], penalty)
+        total = total + 10 * penalty
+    torch.testing.assert_close(found.total.detach(), total)
+
+
+def test_phases_train_what_they_are_named_for():
+    method = make(discriminator_steps=3, r1_every=5)
+    found = [(p.name, p.trains, p.optimizer, p.every, p.repeat) for p in method.phases]
+    assert found == [
+        ("discriminator", ("discriminators",), "", 1, 3),
+        ("penalty", ("discriminators",), "discriminator", 5, 1),
+        ("generator", ("segmenter",), "", 1, 1),
+    ]
+    unpenalised = make(weights={"r1": 0.0})
+    assert [phase.name for phase in unpenalised.phases] == ["discriminator", "generator"]
+
+
 @pytest.mark.parametrize(
     "kind", ["non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
 )
@@ -186,12 +226,12 @@ def test_jitter_brightens_object_background_and_real_windows_apart():
     for found, given, column in (
         (scene.objects, drawn.objects, 0),
         (scene.backgrounds, drawn.backgrounds, 1),
-        (scene.real, drawn.objects, 2),
+        (scene.originals, drawn.objects, 2),
     ):
         offsets = 0.25 * drawn.jitter[:, column, None, None, None]
         torch.testing.assert_close(found, (given + offsets).clamp(0, 1))
-    assert not torch.equal(scene.objects, scene.real)
-    assert torch.equal(make().scene(drawn).real, drawn.objects)
+    assert not torch.equal(scene.objects, scene.originals)
+    assert torch.equal(make().scene(drawn).originals, drawn.objects)
 
 
 def test_feathered_masks_fade_and_bordered_masks_end_before_the_frame():
@@ -200,10 +240,10 @@ def test_feathered_masks_fade_and_bordered_masks_end_before_the_frame():
     mask = plain.cut_mask(plain.segmenter, drawn.objects, drawn.boxes)
     soft = make(guards={"feather": 1.0})
     torch.testing.assert_close(
-        soft.cut_mask(soft.segmenter, drawn.objects, drawn.boxes), blur(mask, 1.0)
+        soft.cut_mask(soft.segmenter, drawn.objects, drawn.boxes), blur(mask, 1.0) * box_mask()
     )
     framed = make(guards={"border": 2})
-    found = framed.cut_mask(framed.segmenter, drawn.objects, drawn.boxes)
+    found = framed.cut_mask(framed.segmenter, drawn.objects, drawn.boxes).detach()
     torch.testing.assert_close(found[..., 2:-2, 2:-2], mask[..., 2:-2, 2:-2])
     assert float(found[..., :2].max()) == float(found[..., -2:, :].max()) == 0
 
@@ -224,8 +264,9 @@ def test_grounded_fakes_are_composites_by_polygons():
     method, drawn = make(guards={"grounded": True}), batch()
     found = method.discriminator_losses(drawn)
     fake = drawn.polygons * drawn.objects + (1 - drawn.polygons) * drawn.backgrounds
-    judge = method.discriminators["paste"]
-    expected = F.softplus(-judge(drawn.objects)).mean() + F.softplus(judge(fake)).mean()
+    judge, hidden = method.discriminators["paste"], hidden_mask()
+    real, fake = painted_over(drawn.objects, hidden), painted_over(fake, hidden)
+    expected = F.softplus(-judge(real)).mean() + F.softplus(judge(fake)).mean()
     torch.testing.assert_close(found.terms["grounded"], expected.detach())
     plain = make().discriminator_losses(drawn)
     torch.testing.assert_close(found.total, plain.total + expected)
@@ -237,18 +278,19 @@ def test_discriminators_are_trained_on_masks_without_a_graph():
     assert all(p.grad is None for p in method.segmenter.parameters())
 
 
-def test_the_perfect_mask_costs_less_than_trivial_ones_where_only_a_guard_can_say_so():
-    """Mask nothing: floor; mask everything: ceiling and the object-free windows."""
-    weights = {"paste": 1.0, "cut": 0.0, "empty": 1.0, "area_floor": 1.0, "area_ceiling": 1.0}
-    method, drawn = make(weights=weights), batch()
+def test_guards_price_the_mask_of_nothing_and_the_mask_of_everything():
+    """Floor against the first; ceiling and object-free windows against the second."""
+    weights = {"empty": 1.0, "area_floor": 1.0, "area_ceiling": 1.0}
+    method, drawn = make(weights=weights, guards={"floor": 0.2, "ceiling": 0.7}), batch()
 
-    def guard(opacity: float) -> float:
+    def guard(opacity: float) -> dict[str, float]:
         method.segmenter.network = _Constant(opacity)
         terms = method.generator_losses(drawn).terms
-        return float(terms["empty"] + terms["area_floor"] + terms["area_ceiling"])
+        return {name: round(float(terms[name]), 3) for name in weights}
 
-    assert guard(0.0) == pytest.approx(0.1, abs=1e-4)
-    assert guard(1.0) == pytest.approx(1.1, abs=1e-4)
+    assert guard(0.0) == {"empty": 0.0, "area_floor": 0.2, "area_ceiling": 0.0}
+    assert guard(1.0) == {"empty": 1.0, "area_floor": 0.0, "area_ceiling": 0.3}
+    assert guard(0.5) == {"empty": 0.5, "area_floor": 0.0, "area_ceiling": 0.0}
 
 
 class _Constant(torch.nn.Module):

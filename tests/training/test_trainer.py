@@ -111,6 +111,17 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path):
         trainer(tmp_path, steps=2, method={"r1_every": 3}).resume()
 
 
+@pytest.mark.parametrize("key", ["data", "precision"])
+def test_checkpoint_made_with_something_else_says_what(tmp_path, key):
+    first = trainer(tmp_path, steps=2)
+    first.facts |= {"data": "a", "precision": "no"}
+    first.run()
+    again = trainer(tmp_path, steps=2)
+    again.facts |= {"data": "a", "precision": "no", key: "b"}
+    with pytest.raises(ConfigError, match=f"was made with another {key}; restore"):
+        again.resume()
+
+
 def test_nothing_is_saved_twice_at_one_step(tmp_path, monkeypatch):
     saves = []
     built = trainer(tmp_path, steps=4, checkpoint_every=2)
@@ -189,6 +200,9 @@ def test_phase_moves_only_what_it_trains(tmp_path):
             if not torch.equal(parameter, before[name])
         }
         assert moved == set(phase.trains)
+        # The others are frozen, so that nothing is computed for them in vain.
+        trainable = {n.split(".")[0] for n, p in built.method.named_parameters() if p.requires_grad}
+        assert trainable == set(phase.trains)
 
 
 def test_learning_rate_follows_progress(tmp_path):
@@ -309,6 +323,27 @@ def test_phase_that_never_is_finite_ends_the_run_though_others_are(tmp_path):
         built.iterate()
     with pytest.raises(DivergenceError, match="step 9: the loss of phase 'generator'"):
         built.iterate()
+
+
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_either_a_bad_loss_or_a_bad_gradient_is_enough(tmp_path, bad):
+    built = started(trainer(tmp_path, steps=4))
+    built.iterate()
+    before = tensors(built)
+    losses = built.method.generator_losses
+
+    def broken(batch: object) -> Losses:
+        result = losses(batch)
+        weight = next(built.method.segmenter.parameters())
+        # The square root is zero, its slope infinite.
+        extra = (0 * weight).sum().sqrt() if bad == "gradient" else weight.new_tensor(math.inf)
+        assert bool((result.total + extra).isfinite()) == (bad == "gradient")
+        return result._replace(total=result.total + extra)
+
+    built.method.generator_losses = broken
+    built.update(built.method.phases[-1], built._draw())
+    assert built.skipped_updates == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tensors(built).items())
 
 
 def test_bad_updates_that_are_not_running_do_not_end_the_run(tmp_path):
