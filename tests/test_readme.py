@@ -12,10 +12,14 @@ from segan import cli
 from segan.data.datasets.shapes import Shapes, ShapesConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = (
-    "train.images=64 train.batch_size=8 train.snapshots=0 method.size=24 "
-    "method.network.width=4 method.discriminator.width=4"
-).split()
+TINY = [
+    "train.images=64",
+    "train.batch_size=8",
+    "train.snapshots=0",
+    "method.size=24",
+    "method.network.width=4",
+    "method.discriminator.width=4",
+]
 
 
 def commands() -> list[str]:
@@ -42,11 +46,13 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_first_two_commands_are_the_install_and_the_tests():
-    assert commands()[:2] == ["pip install -e . && python train.py", 'pip install -e ".[dev]" && pytest']
+    install, test = commands()[:2]
+    assert install == "pip install -e . && python train.py"
+    assert test == 'pip install -e ".[dev]" && pytest'
 
 
 def test_commands_of_the_readme_run(stranger: Path, capsys: pytest.CaptureFixture[str]):
-    small_world = "data.size=64 data.train_images=8 data.test_images=4".split()
+    small_world = ["data.size=64", "data.train_images=8", "data.test_images=4"]
     assert cli.main(["train", "--out", "runs/shapes", *TINY, *small_world]) == 0
     shown = [line for line in commands() if line.startswith(("python train.py ", "segan "))]
     assert len(shown) >= 7
