@@ -33,6 +33,6 @@ class ParityError(SeganError):
 
 
 class Interrupted(SeganError):
-    """A signal stopped the run after its state was saved; the same command resumes it."""
+    """A signal stopped the run after its state was saved; the command resumes it."""
 
     exit_code = 75

@@ -24,7 +24,7 @@ class UNetConfig:
     Attributes:
         width: Channels of the first level; each level below has twice as many.
         depth: Number of times the resolution is halved.
-        norm: Normalisation; "channel" and "none" keep no statistic of the whole image.
+        norm: Normalisation between layers; "channel" and "none" keep no statistic of the image.
         inputs: "range": images mapped to [-1, 1]. "standard": each to zero mean and unit variance,
             as sets need whose pictures differ much in brightness and contrast.
     """
