@@ -127,6 +127,11 @@ def largest_difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> f
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
+def weights(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of such copies the weights and their average, without the optimisers' moments."""
+    return {name: found[name] for name in found if not name.startswith("optimizers")}
+
+
 def result(directory: Path) -> tuple[Any, list[dict[str, Any]]]:
     """The newest checkpoint of a run (facts and hashes of tensors) and its log but for times."""
     newest = (directory / "state" / "LATEST").read_text().strip()

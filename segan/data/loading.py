@@ -123,6 +123,10 @@ def batches(
         workers: Loader processes; 0 loads in this one.
     """
     sampler = InfiniteBatches(batch_size=batch_size, rank=rank, world_size=world_size, start=start)
+    if workers:
+        # Here, not in the workers: they are forked without OpenCV's threads, and would wait for
+        # them for ever.
+        cv2.setNumThreads(1)
     return iter(
         DataLoader(
             draws, batch_sampler=sampler, num_workers=workers, worker_init_fn=_prepare_worker
@@ -135,7 +139,6 @@ def _prepare_worker(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))
-    cv2.setNumThreads(1)
 
 
 def split_batch(batch: Any, size: int) -> list[Any]:
