@@ -51,15 +51,13 @@ class WindowSpec:
     scale: float = 1.0
 
 
-class MaskSegmenter(Segmenter):
-    """A network of one logit per pixel as a two-region segmenter: background 0, object 1.
+class NetworkSegmenter(Segmenter):
+    """A segmenter around a network of logits, for pictures of any size.
 
     Args:
-        network: [N, 3, H, W] in [0, 1] to logits [N, 1, H, W], for H and W multiples of `stride`.
+        network: [N, 3, H, W] in [0, 1] to logits [N, C, H, W], for H and W multiples of `stride`.
         stride: What the network's down-sampling divides sizes by.
     """
-
-    foreground = 1
 
     def __init__(self, network: nn.Module, *, stride: int) -> None:
         super().__init__()
@@ -67,12 +65,18 @@ class MaskSegmenter(Segmenter):
         self.stride = stride
 
     def logits(self, images: Tensor) -> Tensor:
-        """Foreground logits [N, 1, H, W] of images of any size, edges replicated to fit."""
+        """Logits [N, C, H, W] of images of any size, edges replicated to fit."""
         height, width = images.shape[-2:]
         below, right = -height % self.stride, -width % self.stride
         padded = F.pad(images, (0, right, 0, below), mode="replicate")
         logits: Tensor = self.network(padded)
         return logits[..., :height, :width]
+
+
+class MaskSegmenter(NetworkSegmenter):
+    """One logit per pixel as two regions: background 0, object 1."""
+
+    foreground = 1
 
     def mask(self, images: Tensor) -> Tensor:
         """Foreground opacity [N, 1, H, W] in [0, 1]."""
@@ -82,3 +86,36 @@ class MaskSegmenter(Segmenter):
         """Regions [N, 2, H, W]: background, object."""
         mask = self.mask(images)
         return torch.cat([1 - mask, mask], dim=1)
+
+
+class RegionSegmenter(NetworkSegmenter):
+    """K logits per pixel as K unnamed regions, or clusters."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Regions [N, K, H, W]: the softmax of the logits."""
+        return self.logits(images).softmax(1)
+
+
+class PartitionSegmenter(Segmenter):
+    """Cuts each picture by itself into connected or unnamed regions, at a scale of choice.
+
+    Region numbers mean nothing from one picture to the next, and there may be hundreds.
+    """
+
+    def partitions(self, image: Tensor, *, num_levels: int) -> list[Tensor]:
+        """Label maps int32 [H, W] from 0, coarse to fine, of one picture [3, H, W] in [0, 1].
+
+        Args:
+            image: The picture.
+            num_levels: How many scales; a method without a scale repeats what it has.
+        """
+        raise NotImplementedError
+
+    def partition(self, image: Tensor) -> Tensor:
+        """The label map int32 [H, W], from 0, at the method's default scale."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Regions [N, K, H, W] of 0 and 1, K the most that any of the pictures has."""
+        labels = torch.stack([self.partition(image) for image in images]).long()
+        return F.one_hot(labels).permute(0, 3, 1, 2).to(images)

@@ -39,7 +39,17 @@ class Annotations:
     labels: tuple[Tensor, ...]
 
 
-Truth = Mask | Instances | Annotations
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """Ground truth of named classes: int32 [H, W] from 0, and -1 where the truth says nothing.
+
+    The data set that yields it names them in its attribute `class_names`.
+    """
+
+    labels: Tensor
+
+
+Truth = Mask | Instances | Annotations | Classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,8 @@ class Dataset(Protocol):
 
     Attributes:
         name: For tables and messages.
-        provides: Of "images", "boxes", "masks", "instances"; compared with a view's `needs`.
+        provides: Of "images", "boxes", "masks", "instances", "annotations", "classes"; compared
+            with a view's `needs`.
         box_source: Where boxes come from, in words ("annotated", "instance masks",
             "procedural"); empty without boxes.
     """
