@@ -30,7 +30,7 @@ from segan.evaluation.results import Evaluation, git_commit, table
 from segan.files import written_aside
 from segan.methods.base import Method
 from segan.opening import Opened, opened
-from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
+from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
 from segan.training.compiling import compile_segmenter
 from segan.training.config import RunConfig
 from segan.training.directory import check_directory, claimed
@@ -117,12 +117,15 @@ def _write_segmenter(
     segmenter: Segmenter,
     images_seen: int,
 ) -> None:
-    assert isinstance(segmenter, MaskSegmenter)
+    assert isinstance(segmenter, MaskSegmenter | RegionSegmenter)
+    settings = configuration.as_tree(config)["method"]
     save_segmenter(
         path,
         segmenter,
-        network=configuration.as_tree(config)["method"]["network"],
+        network=settings["network"],
+        num_regions=settings.get("num_regions", 2),
         window=window,
+        scale=None if window else method.scale,
         provenance=_provenance(config, dataset, method, images_seen),
     )
 
@@ -180,7 +183,7 @@ def evaluate_run(
         )
         rows = {"segan": row} | (trivial_rows(which) if trivial else {})
         results = compare(rows, dataset, which, split=split)
-    whole = Cases(spec=loaded.window, limit=config.evaluation.limit)
+    whole = Cases(scale=loaded.scale, limit=config.evaluation.limit)
     rows = {"segan": replace(row, clip=False)} | (trivial_rows(whole) if trivial else {})
     pictures = compare(rows, dataset, whole, split=split)
     results |= as_whole(pictures)

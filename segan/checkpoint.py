@@ -22,15 +22,28 @@ from segan import config, networks
 from segan.config import Tree
 from segan.errors import ConfigError, DivergenceError
 from segan.files import written_aside
-from segan.segmenter import MaskSegmenter, WindowSpec
+from segan.segmenter import MaskSegmenter, RegionSegmenter, WindowSpec
 
-FORMAT_VERSION = 1
+# 2: "scale" and "num_regions". Files of version 1 hold masks, and their scale in the window.
+FORMAT_VERSION = 2
 FILE_NAME = "segmenter.safetensors"
+
+_MOST_REGIONS = 1024
+_SCALES = (2**-6, 2**6)
 
 # One header entry, because safetensors does not keep the order of several: equal segmenters
 # make equal files.
 _ENTRY = "segan"
-_OWN_KEYS = ("format_version", "segan_version", "network", "window", "foreground")
+_OWN_KEYS = (
+    "format_version",
+    "segan_version",
+    "network",
+    "window",
+    "scale",
+    "foreground",
+    "num_regions",
+)
+_SINCE_2 = ("scale", "num_regions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,23 +53,28 @@ class LoadedSegmenter:
     Attributes:
         segmenter: In evaluation mode, on the CPU.
         window: How it was shown objects in training; None when it saw whole pictures.
-        metadata: The whole header: format_version, segan_version, network, window, foreground,
-            and the provenance it was saved with, among it `supervision` = {"train": ...}.
+        scale: Network pixels per pixel of a whole picture.
+        metadata: The whole header: format_version, segan_version, network, window, scale,
+            foreground, num_regions, and the provenance it was saved with, among it
+            `supervision` = {"train": ...}.
         sha256: Of the file, hexadecimal.
     """
 
-    segmenter: MaskSegmenter
+    segmenter: MaskSegmenter | RegionSegmenter
     window: WindowSpec | None
+    scale: float
     metadata: Tree
     sha256: str
 
 
 def save_segmenter(
     path: Path,
-    segmenter: MaskSegmenter,
+    segmenter: MaskSegmenter | RegionSegmenter,
     *,
     network: Tree,
+    num_regions: int = 2,
     window: WindowSpec | None,
+    scale: float | None = None,
     provenance: Tree,
 ) -> None:
     """Writes a segmenter; equal weights, settings and provenance give an equal file.
@@ -65,7 +83,9 @@ def save_segmenter(
         path: Where to; a file already there is replaced whole or left as it was.
         segmenter: Its weights are written, from any device.
         network: The settings `segan.networks.build` makes its network from, as plain values.
+        num_regions: K, of which masks have two.
         window: How it was shown objects in training.
+        scale: Network pixels per pixel of a whole picture; None: that of `window`, or 1.
         provenance: Where it comes from, as JSON values: `supervision` = {"train": ...}, and what
             else is known of method, dataset, images_seen, seed, git_commit.
 
@@ -83,7 +103,9 @@ def save_segmenter(
         "segan_version": segan.__version__,
         "network": network,
         "window": asdict(window) if window else None,
+        "scale": scale or (window.scale if window else 1.0),
         "foreground": segmenter.foreground,
+        "num_regions": num_regions,
         **provenance,
     }
     with written_aside(path) as aside:
@@ -105,11 +127,14 @@ def load_segmenter(path: Path) -> LoadedSegmenter:
     header = _parse_header(entry, path)
     if broken := _non_finite(weights):
         raise ConfigError(f"{path}: weight {broken!r} is not finite; the file is damaged")
-    network = _network(header["network"], weights, path)
-    segmenter = MaskSegmenter(network, stride=network.stride)
+    named = header["foreground"] is not None
+    network = _network(header["network"], weights, path, 1 if named else header["num_regions"])
+    kind = MaskSegmenter if named else RegionSegmenter
+    window = _window(header["window"], path)
     return LoadedSegmenter(
-        segmenter=segmenter.eval(),
-        window=_window(header["window"], path),
+        segmenter=kind(network, stride=network.stride).eval(),
+        window=window,
+        scale=_scale(header, window, path),
         metadata=header,
         sha256=sha256,
     )
@@ -149,23 +174,30 @@ def _parse_header(entry: str, path: Path) -> Tree:
         raise ConfigError(
             f"{path} has format {version}, this segan reads up to {FORMAT_VERSION}: update segan"
         )
-    if missing := [key for key in _OWN_KEYS if key not in header]:
+    required = [key for key in _OWN_KEYS if version > 1 or key not in _SINCE_2]
+    if missing := [key for key in required if key not in header]:
         raise ConfigError(f"{path}: the header lacks {', '.join(missing)}; the file is damaged")
-    if header["foreground"] != MaskSegmenter.foreground:
-        raise ConfigError(f"{path}: foreground is {header['foreground']!r}, expected 1")
+    if header["foreground"] not in (MaskSegmenter.foreground, None):
+        raise ConfigError(f"{path}: foreground is {header['foreground']!r}, expected 1 or null")
+    count = header.setdefault("num_regions", 2)
+    if type(count) is not int or not 2 <= count <= _MOST_REGIONS:
+        raise ConfigError(f"{path}: num_regions is {count!r}; it must be 2 to {_MOST_REGIONS}")
     supervision = header.get("supervision")
     if not isinstance(supervision, dict) or not isinstance(supervision.get("train"), str):
         raise ConfigError(f"{path}: the header does not say what supervision training had")
     return header
 
 
-def _network(tree: Any, weights: Mapping[str, Tensor], path: Path) -> networks.UNet:
+def _network(
+    tree: Any, weights: Mapping[str, Tensor], path: Path, out_channels: int
+) -> networks.SegmenterNetwork:
     """The network of the settings, with the weights."""
-    settings = config.build(networks.SegmenterNetworkConfig, tree, f"{path}, network")
+    kind: Any = networks.SegmenterNetworkConfig
+    settings: networks.SegmenterNetworkConfig = config.build(kind, tree, f"{path}, network")
     # Compared without memory first: settings may ask for any size, tensors are in the file.
     try:
         with torch.device("meta"):
-            expected = _shapes(networks.build(settings, out_channels=1).state_dict())
+            expected = _shapes(networks.build(settings, out_channels=out_channels).state_dict())
     except (RuntimeError, OverflowError, TypeError):
         raise ConfigError(f"{path}: its network settings are too large: {tree}") from None
     found = _shapes(weights)
@@ -175,7 +207,7 @@ def _network(tree: Any, weights: Mapping[str, Tensor], path: Path) -> networks.U
                 f"{path}: weight {name!r} is {found.get(name, 'missing')}, "
                 f"its network settings want {expected.get(name, 'none of that name')}"
             )
-    network = networks.build(settings, out_channels=1)
+    network = networks.build(settings, out_channels=out_channels)
     network.load_state_dict(dict(weights))
     return network
 
@@ -187,12 +219,19 @@ def _shapes(weights: Mapping[str, Tensor]) -> dict[str, str]:
     }
 
 
+def _scale(header: Tree, window: WindowSpec | None, path: Path) -> float:
+    scale = header.setdefault("scale", window.scale if window else 1.0)
+    if type(scale) not in (int, float) or not _SCALES[0] <= scale <= _SCALES[1]:
+        raise ConfigError(f"{path}: impossible scale {scale!r}; the file is damaged")
+    return float(scale)
+
+
 def _window(tree: Any, path: Path) -> WindowSpec | None:
     if tree is None:
         return None
     window = config.build(WindowSpec, tree, f"{path}, window")
     # Beyond these a picture would be resampled to nothing, or to more than any memory.
     possible = 1 <= window.size <= 2**13 and 1 <= window.context < math.inf
-    if not possible or not 2**-6 <= window.scale <= 2**6:
+    if not possible or not _SCALES[0] <= window.scale <= _SCALES[1]:
         raise ConfigError(f"{path}: impossible window {tree}; the file is damaged")
     return window

@@ -146,9 +146,7 @@ def export_segmenter(options: argparse.Namespace) -> int:
     """`segan export`."""
     _require_file(options.out, ".onnx")
     loaded = load_segmenter(Path(options.segmenter))
-    model = export.WholePicture(
-        loaded.segmenter, scale=loaded.window.scale if loaded.window else 1.0
-    )
+    model = export.WholePicture(loaded.segmenter, scale=loaded.scale)
     report = export.export_onnx(
         model,
         options.out,

@@ -1,5 +1,7 @@
 """The few collective operations that exactness across processes needs."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -8,6 +10,11 @@ from torch import Tensor
 def active() -> bool:
     """Whether this run has more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def world_size() -> int:
+    """How many processes this run has."""
+    return dist.get_world_size() if active() else 1
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
@@ -26,6 +33,30 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     values = values.detach().clone()
     dist.all_reduce(values)
     return values / dist.get_world_size()
+
+
+class _AllReduceMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
+        return mean_over_ranks(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        # Every process holds the same loss of the same mean, so the gradient of their mean loss
+        # reaches each process's share whole, divided by their number.
+        return mean_over_ranks(gradients[0])
+
+
+def all_reduce_mean(values: Tensor) -> Tensor:
+    """Values averaged over processes, differentiable: for statistics of the whole batch.
+
+    Gradients that are then averaged over processes, as data parallelism does, are those that one
+    process with the whole batch would have; a plain all-reduce loses a factor of their number.
+    """
+    if not active():
+        return values
+    averaged: Tensor = _AllReduceMean.apply(values)
+    return averaged
 
 
 def barrier() -> None:

@@ -23,6 +23,7 @@ class Opened:
         segmenter: In evaluation mode, on `device`.
         device: Where it runs.
         window: The windows it was trained on, or None.
+        scale: Network pixels per pixel of a whole picture.
         whole_only: Whether it takes whole pictures alone, as exported files do.
         given_boxes: Whether it looks at the box itself, not only at the window around it.
         supervision: In training: "none", "backgrounds", "boxes" or "masks".
@@ -35,16 +36,12 @@ class Opened:
     segmenter: Segmenter
     device: torch.device
     window: WindowSpec | None = None
+    scale: float = 1.0
     whole_only: bool = False
     given_boxes: bool = False
     supervision: str = "none"
     box_source: str | None = None
     sha256: str | None = None
-
-    @property
-    def scale(self) -> float:
-        """Network pixels per pixel of a whole picture."""
-        return self.window.scale if self.window else 1.0
 
     def windows(self, given: WindowSpec | None) -> WindowSpec:
         """The windows in which it sees boxes: its own, or else those `given`.
@@ -112,6 +109,7 @@ def opened(loaded: LoadedSegmenter, *, name: str, label: str) -> Opened:
         segmenter=loaded.segmenter.to(device),
         device=device,
         window=loaded.window,
+        scale=loaded.scale,
         supervision=loaded.metadata["supervision"]["train"],
         box_source=loaded.metadata.get("box_source") or None,
         sha256=loaded.sha256,

@@ -61,6 +61,95 @@ class View(Protocol):
         ...
 
 
+class ImageBatch(NamedTuple):
+    """Parts of pictures, [N, 3, S, S] in [0, 1]."""
+
+    images: Tensor
+
+
+class PairBatch(NamedTuple):
+    """Parts of pictures, and the noise that makes a second view of each.
+
+    The view draws the noise and the method applies it, on its device: the number of processes
+    changes nothing.
+
+    Attributes:
+        images: [N, 3, S, S] in [0, 1].
+        photometric: [N, 4] uniform in [-1, 1): brightness, contrast, saturation, hue.
+        geometric: [N, 4] uniform in [-1, 1): rotation, scale, shift across, shift down.
+        flip: [N], 1 to mirror left and right, else 0.
+    """
+
+    images: Tensor
+    photometric: Tensor
+    geometric: Tensor
+    flip: Tensor
+
+
+class ImageView:
+    """A random square part of each picture, at one scale: all that clustering needs.
+
+    Args:
+        size: Side of the part, network pixels.
+        scale: Network pixels per picture pixel.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"images"})
+
+    def __init__(self, size: int, scale: float = 1.0) -> None:
+        self.size = size
+        self.scale = scale
+        self.side = round(size / scale)
+
+    def units(self, dataset: Dataset) -> Units:
+        """All pictures that are large enough.
+
+        Raises:
+            ConfigError: None is.
+        """
+        items, skipped = [], []
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            height, width = _size(sample)
+            if min(height, width) >= self.side:
+                items.append((index, 0))
+            else:
+                skipped.append(f"{sample.name}: {width} x {height} pixels, less than {self.side}")
+        if not items:
+            raise ConfigError(
+                f"every picture of {dataset.name} is smaller than {self.side} pixels, which is "
+                "'method.size' over 'method.scale'; lower the size or raise the scale"
+            )
+        return Units(items, skipped)
+
+    def window(self, sample: Sample, unit: int) -> Window | None:  # noqa: ARG002
+        """None: there is no window but the picture."""
+        return None
+
+    def part(self, sample: Sample, rng: np.random.Generator) -> Tensor:
+        """A random part [3, S, S] of a picture."""
+        height, width = _size(sample)
+        left = int(rng.integers(width - self.side + 1))
+        top = int(rng.integers(height - self.side + 1))
+        window = Window(left, top, left + self.side, top + self.side)
+        return crop(sample.image, window, self.size)
+
+    def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> ImageBatch:  # noqa: ARG002
+        """One part of a picture."""
+        return ImageBatch(self.part(sample, rng))
+
+
+class PairView(ImageView):
+    """A part of a picture and the noise that makes another view of it (Ji et al. 2019)."""
+
+    def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> PairBatch:  # type: ignore[override]  # noqa: ARG002
+        """One part, and the numbers that its second view is made with."""
+        images = self.part(sample, rng)
+        noise = torch.from_numpy(rng.uniform(-1, 1, 8).astype(np.float32))
+        flip = torch.tensor(float(rng.integers(2)))
+        return PairBatch(images, noise[:4], noise[4:], flip)
+
+
 class CutPasteBatch(NamedTuple):
     """Object windows, each with an object-free window from the same picture.
 

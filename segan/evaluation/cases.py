@@ -30,8 +30,9 @@ class Cases:
 
     Attributes:
         windows: "none": whole pictures; "box": the window around each box.
-        spec: The windows the segmenter was trained on, from its file. Whole pictures are resampled
-            to its scale; without one they are seen at their own.
+        spec: The windows the segmenter was trained on, from its file.
+        scale: Network pixels per picture pixel of whole pictures; None: that of `spec`, or 1
+            without one.
         box_jitter: Each side of a box is moved by up to this fraction of the box side, in [0, .5).
         shift: The centre of a window lies up to this fraction of the box sides off the box's, on
             either axis, at least 0.
@@ -43,9 +44,17 @@ class Cases:
 
     windows: Literal["none", "box"] = "none"
     spec: WindowSpec | None = None
+    scale: float | None = None
     box_jitter: float = 0.0
     shift: float = 0.0
     limit: int | None = None
+
+    @property
+    def picture_scale(self) -> float:
+        """Network pixels per picture pixel of whole pictures."""
+        if self.scale is not None:
+            return self.scale
+        return self.spec.scale if self.spec else 1.0
 
     def __post_init__(self) -> None:
         if self.windows == "box" and self.spec is None:
@@ -120,7 +129,7 @@ def batches(cases: Iterable[Case]) -> Iterator[list[Case]]:
 
 def _whole(sample: Sample, which: Cases) -> Case:
     height, width = sample.image.shape[-2:]
-    scale = which.spec.scale if which.spec else 1.0
+    scale = which.picture_scale
     size = max(round(height * scale), 1), max(round(width * scale), 1)
     image = resize(sample.image[None].float() / 255, size)[0].clamp(0, 1)
     truth, valid = _truth(sample)

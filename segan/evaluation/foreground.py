@@ -251,10 +251,9 @@ def _per_picture(
 
 def _window_options(which: Cases) -> dict[str, Any] | None:
     """How the segmenter was shown the pictures, for the record."""
-    if which.spec is None:
-        return None
     if which.windows == "none":
-        return {"scale": which.spec.scale}
+        return None if which.picture_scale == 1 else {"scale": which.picture_scale}
+    assert which.spec is not None
     return {**asdict(which.spec), "box_jitter": which.box_jitter, "shift": which.shift}
 
 

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from segan.config import settings
 
-Failure = Literal["everything", "nothing", "same_blob", "border", "discriminator"]
+Failure = Literal[
+    "everything", "nothing", "same_blob", "border", "discriminator", "one_region", "no_region"
+]
 
 # Shares of what is allowed at which a mask counts as nothing and as everything.
 _EMPTY, _FULL = 0.01, 0.9
@@ -44,6 +46,14 @@ _ADVICE: dict[Failure, str] = {
         "the discriminator tells every composite from a real image, so that the generator learns "
         "little; raise the gradient penalty, lower the discriminator's learning rate, or blur "
         "its input"
+    ),
+    "one_region": (
+        "one region has taken nearly every pixel; lower the learning rate, raise the entropy "
+        "weight (iic), or lower the weight of the cut (wnet)"
+    ),
+    "no_region": (
+        "no pixel belongs to one region more than to the others, as if nothing had been learned; "
+        "train longer, raise the learning rate, or narrow the bandwidth of colours (wnet)"
     ),
 }
 
@@ -97,6 +107,40 @@ def mask_statistics(masks: Tensor, inside: Tensor | None = None) -> MaskStatisti
         border_touch=_border_touch(masks, allowed),
         diversity=shared_variation(aligned, aligned) if len(masks) > 1 else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RegionStatistics:
+    """What a batch of partitions looks like.
+
+    Attributes:
+        largest: Share of all pixels that belong to the most frequent region.
+        used: exp of the entropy of the regions' shares: how many are in use.
+        certainty: Mean over pixels of the largest probability, from 1 / K to 1, rescaled to [0, 1].
+    """
+
+    largest: float
+    used: float
+    certainty: float
+
+
+@torch.no_grad()
+def region_statistics(regions: Tensor) -> RegionStatistics:
+    """Statistics of partitions [N, K, H, W] that sum to one over K, K at least 2."""
+    count = regions.shape[1]
+    best, labels = regions.float().max(1)
+    shares = torch.bincount(labels.flatten(), minlength=count) / labels.numel()
+    entropy = -(shares * shares.clamp(min=1e-12).log()).sum()
+    return RegionStatistics(
+        largest=float(shares.max()),
+        used=float(entropy.exp()),
+        certainty=float((best.mean() * count - 1) / (count - 1)),
+    )
+
+
+def statistics_of(masks: Tensor, inside: Tensor | None = None) -> MaskStatistics | RegionStatistics:
+    """Statistics of masks [N, 1, H, W], or of partitions [N, K, H, W]."""
+    return mask_statistics(masks, inside) if masks.shape[1] == 1 else region_statistics(masks)
 
 
 def in_boxes(masks: Tensor, inside: Tensor) -> Tensor:
@@ -169,6 +213,8 @@ class HealthConfig:
         most_accuracy: Discriminator accuracy (area under the ROC curve) from which it has won.
         most_gap: Mean real minus mean fake logit from which it has won, where the accuracy is
             not reported.
+        most_of_one: Share of all pixels from which one region has taken everything.
+        least_certainty: Certainty below which no region has anything.
     """
 
     every: int = Field(default=50, ge=1)
@@ -181,6 +227,8 @@ class HealthConfig:
     most_border_touch: float = Field(default=1.5, gt=0)
     most_accuracy: float = Field(default=0.99, gt=0.5)
     most_gap: float = Field(default=10.0, gt=0)
+    most_of_one: float = Field(default=0.97, gt=0, le=1)
+    least_certainty: float = Field(default=0.02, ge=0, lt=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +258,17 @@ class HealthMonitor:
         self._bad_checks: dict[str, int] = dict.fromkeys(get_args(Failure), 0)
 
     def update(
-        self, step: int, statistics: MaskStatistics, discriminator: Mapping[str, float]
+        self,
+        step: int,
+        statistics: MaskStatistics | RegionStatistics,
+        discriminator: Mapping[str, float],
     ) -> list[HealthWarning]:
         """Take in one check; the warnings that are new with it.
 
         Args:
             step: Training step, for the grace period and the warnings.
-            statistics: Of the current masks, those of the averaged segmenter if there is one.
+            statistics: Of the current masks or regions, those of the averaged segmenter if there
+                is one.
             discriminator: Logged values, of which those are used whose names end in "accuracy"
                 (`losses.adversarial.discriminator_accuracy`) or, without any, the mean logits
                 that end in "real" and "fake".
@@ -238,11 +290,11 @@ class HealthMonitor:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the masks have been everything, nothing or one blob for `stop_after` checks.
+        """Whether for `stop_after` checks masks were everything, nothing or one blob, or regions one.
 
         Border-hugging masks and a winning discriminator are warned of but can recover.
         """
-        fatal = ("everything", "nothing", "same_blob")
+        fatal = ("everything", "nothing", "same_blob", "one_region")
         return max(self._bad_checks[failure] for failure in fatal) >= self.config.stop_after
 
     def state(self) -> dict[str, int]:
@@ -254,9 +306,22 @@ class HealthMonitor:
         self._bad_checks = {name: int(state[name]) for name in self._bad_checks}
 
     def _problems(
-        self, statistics: MaskStatistics, discriminator: Mapping[str, float]
+        self, statistics: MaskStatistics | RegionStatistics, discriminator: Mapping[str, float]
     ) -> dict[Failure, str]:
         """What is seen of each failure that can be judged now; empty where all is well."""
+        if isinstance(statistics, RegionStatistics):
+            return self._region_problems(statistics)
+        return self._mask_problems(statistics) | self._discriminator_problem(discriminator)
+
+    def _region_problems(self, statistics: RegionStatistics) -> dict[Failure, str]:
+        one = statistics.largest >= self.config.most_of_one
+        none = statistics.certainty < self.config.least_certainty
+        return {
+            "one_region": f"{statistics.largest:.0%} of pixels" if one else "",
+            "no_region": f"certainty {statistics.certainty:.3f}" if none else "",
+        }
+
+    def _mask_problems(self, statistics: MaskStatistics) -> dict[Failure, str]:
         config = self.config
         everything = statistics.full >= config.most
         nothing = statistics.empty >= config.most
@@ -276,7 +341,7 @@ class HealthMonitor:
                 else ""
             ),
         }
-        return problems | self._discriminator_problem(discriminator)
+        return problems
 
     def _discriminator_problem(self, values: Mapping[str, float]) -> dict[Failure, str]:
         accuracies = [value for name, value in values.items() if name.endswith("accuracy")]

@@ -1,13 +1,20 @@
 """Methods by configuration. One paper is one file; a new one adds a line to each table here."""
 
+from typing import Annotated, Any
+
+from pydantic import Field
+
 from segan.methods.base import Method
 from segan.methods.cut_paste import CutPaste, CutPasteConfig
+from segan.methods.iic import IIC, IICConfig
+from segan.methods.wnet import WNet, WNetConfig
 
-MethodConfig = CutPasteConfig
+MethodConfig = Annotated[CutPasteConfig | WNetConfig | IICConfig, Field(discriminator="type")]
 
-METHODS: dict[str, type[CutPaste]] = {"cut_paste": CutPaste}
+METHODS: dict[str, Any] = {"cut_paste": CutPaste, "wnet": WNet, "iic": IIC}
 
 
 def build(config: MethodConfig) -> Method:
     """The method of a configuration, with freshly initialised networks."""
-    return METHODS[config.type](config)
+    method: Method = METHODS[config.type](config)
+    return method

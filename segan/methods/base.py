@@ -31,7 +31,7 @@ class Preview(NamedTuple):
 
     Attributes:
         images: [N, 3, H, W] in [0, 1].
-        masks: [N, 1, H, W] in [0, 1].
+        masks: [N, 1, H, W] in [0, 1], or regions [N, K, H, W] that sum to one.
         composites: [N, 3, H, W] in [0, 1], or None for methods that compose nothing.
         inside: Where masks may be positive, [N, 1, H, W] of 0 and 1, or None for anywhere.
     """
@@ -50,7 +50,9 @@ class Phase:
         name: The method defines `<name>_losses(batch) -> Losses`.
         trains: Attribute names of the networks this phase updates; all others are frozen.
         optimizer: Phases naming the same optimiser share its moments; empty: one of its own.
-        every: Run on every `every`-th iteration only (lazy regularisation).
+        every: Turns to wait between two of its own (lazy regularisation, alternation).
+        turn: Which of `every` turns is its own.
+        block: Iterations per turn.
         repeat: Updates per iteration, each on a fresh batch (critic steps).
     """
 
@@ -58,7 +60,13 @@ class Phase:
     trains: tuple[str, ...]
     optimizer: str = ""
     every: int = 1
+    turn: int = 0
+    block: int = 1
     repeat: int = 1
+
+    def due(self, step: int) -> bool:
+        """Whether this phase runs in iteration `step`."""
+        return step // self.block % self.every == self.turn
 
 
 class Method(nn.Module):
@@ -74,6 +82,9 @@ class Method(nn.Module):
         segmenter: What is trained, averaged, saved and scored.
         view: What is drawn from the data.
         window: The windows the segmenter sees, or None for whole pictures.
+        scale: Network pixels per pixel of whole pictures, for methods without windows.
+        batch_statistics: Whether losses depend on the batch as a whole, so that it cannot be cut
+            into micro-batches; over processes such statistics are reduced.
     """
 
     name: ClassVar[str]
@@ -82,6 +93,8 @@ class Method(nn.Module):
     segmenter: Segmenter
     view: View
     window: WindowSpec | None = None
+    scale: float = 1.0
+    batch_statistics: bool = False
     progress: float = 0.0
 
     def forward(self, phase: str, batch: Any) -> Losses:

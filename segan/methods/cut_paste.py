@@ -30,7 +30,7 @@ from segan.losses.adversarial import (
 )
 from segan.losses.masks import area_ceiling, area_floor, binarity, mean_area
 from segan.methods.base import Losses, Method, Phase, Preview, losses
-from segan.networks import DiscriminatorConfig, SegmenterNetworkConfig, UNetConfig
+from segan.networks import DiscriminatorConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
 from segan.windows import boxes_to_mask
 
@@ -111,7 +111,7 @@ class CutPasteConfig:
     """
 
     type: Literal["cut_paste"] = "cut_paste"
-    network: SegmenterNetworkConfig = field(default_factory=UNetConfig)
+    network: UNetConfig = field(default_factory=UNetConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     size: int = Field(default=48, ge=16)
     context: float = Field(default=1.6, ge=1)

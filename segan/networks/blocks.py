@@ -5,6 +5,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from segan import distributed
+from segan.compositing import at_least_fp32
+
 Norm = Literal["group", "channel", "none"]
 
 
@@ -46,6 +49,37 @@ class ChannelNorm(nn.Module):
         """Normalised features [N, C, H, W]."""
         normalised: Tensor = self.norm(features.permute(0, 2, 3, 1))
         return normalised.permute(0, 3, 1, 2)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation (Ioffe & Szegedy 2015) by the statistics of the whole batch.
+
+    In a run of several processes they are those of all of them, so that the number of processes
+    changes nothing; PyTorch's own synchronised layer runs on CUDA only.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features [N, C, H, W]."""
+        if not (self.training and distributed.active()):
+            return super().forward(features)
+        values = at_least_fp32(features)
+        mean = distributed.all_reduce_mean(values.mean((0, 2, 3)))
+        centred = values - mean[:, None, None]
+        variance = distributed.all_reduce_mean(centred.square().mean((0, 2, 3)))
+        self._follow(mean.detach(), variance.detach(), values[:, 0].numel())
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(features.dtype)
+
+    def _follow(self, mean: Tensor, variance: Tensor, local_count: int) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        count = local_count * distributed.world_size()
+        self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+        unbiased = variance * (count / (count - 1))
+        self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
+        self.num_batches_tracked.add_(1)
 
 
 def make_norm(kind: Norm, channels: int) -> nn.Module:

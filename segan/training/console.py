@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 _SECONDS_BETWEEN_LINES = 15.0
+_UNSEEN = ("discriminator", "penalty")
 _SHOWN = {"area": "mask area", "binarity": "undecided"}
 
 
@@ -65,7 +66,7 @@ class Console:
             f"{_SHOWN.get(name, name)} {value:.2f}"
             for key, value in values.items()
             for phase, _, name in [key.partition("/")]
-            if phase == "generator"
+            if phase not in _UNSEEN
         ]
         self.text = "  ".join(parts)
 

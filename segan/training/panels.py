@@ -9,13 +9,15 @@ from torch import Tensor
 
 from segan.files import written_aside
 from segan.methods.base import Preview
-from segan.overlay import overlay
+from segan.overlay import label_colors, overlay
 
 _GAP = 2
 
 
 def panel(preview: Preview, *, columns: int = 12, tile: int = 96) -> NDArray[np.uint8]:
     """A picture with one column per window: image, mask, composite, outline of the mask.
+
+    Of partitions into more regions than two, the rows are image and regions, each in one colour.
 
     Args:
         preview: At least one window; the first `columns` are drawn.
@@ -27,6 +29,9 @@ def panel(preview: Preview, *, columns: int = 12, tile: int = 96) -> NDArray[np.
     """
     count = min(columns, len(preview.images))
     images = _tiles(preview.images[:count], tile)
+    if preview.masks.shape[1] > 1:
+        labels = preview.masks[:count].argmax(1).cpu().numpy()
+        return _grid([images, [_enlarged(label_colors(each), tile) for each in labels]])
     masks = _tiles(preview.masks[:count].expand(-1, 3, -1, -1), tile)
     rows = [images, masks]
     if preview.composites is not None:
@@ -34,6 +39,10 @@ def panel(preview: Preview, *, columns: int = 12, tile: int = 96) -> NDArray[np.
     rows.append(
         [overlay(image, mask[..., 0] > 127) for image, mask in zip(images, masks, strict=True)]
     )
+    return _grid(rows)
+
+
+def _grid(rows: list[list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
     padded = [[np.pad(t, ((0, _GAP), (0, _GAP), (0, 0))) for t in row] for row in rows]
     return np.concatenate([np.concatenate(row, axis=1) for row in padded])
 
@@ -48,4 +57,9 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
 
 def _tiles(images: Tensor, side: int) -> list[NDArray[np.uint8]]:
     arrays = (images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [cv2.resize(a, (side, side), interpolation=cv2.INTER_NEAREST) for a in arrays]
+    return [_enlarged(array, side) for array in arrays]
+
+
+def _enlarged(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    enlarged = cv2.resize(picture, (side, side), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(enlarged, np.uint8)

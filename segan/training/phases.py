@@ -46,11 +46,12 @@ def train_only(method: Method, trained: list[nn.Parameter]) -> None:
         parameter.requires_grad_(parameter in chosen)
 
 
-def images_per_pass(config: TrainConfig, num_processes: int) -> int:
+def images_per_pass(config: TrainConfig, num_processes: int, method: Method) -> int:
     """Images per forward pass of one process.
 
     Raises:
-        ConfigError: The batch does not divide over processes and micro-batches.
+        ConfigError: The batch does not divide over processes and micro-batches, or the method
+            needs it whole.
     """
     if config.batch_size % num_processes:
         raise ConfigError(
@@ -59,6 +60,11 @@ def images_per_pass(config: TrainConfig, num_processes: int) -> int:
         )
     local = config.batch_size // num_processes
     micro = config.micro_batch or local
+    if micro < local and method.batch_statistics:
+        raise ConfigError(
+            f"'train.micro_batch' is {micro}, but {method.name} compares all {local} images of a "
+            "process with one another (batch statistics); leave it out"
+        )
     if local % micro:
         raise ConfigError(
             f"'train.micro_batch' is {micro}; it must divide the {local} images of a process"

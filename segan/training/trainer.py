@@ -21,7 +21,7 @@ from segan.data.loading import Draws, batches, preview_batch, split_batch, to_de
 from segan.data.sample import Dataset
 from segan.data.views import Units
 from segan.errors import ConfigError, DataError, DivergenceError, Interrupted, SeganError
-from segan.evaluation.health import HealthMonitor, mask_statistics
+from segan.evaluation.health import HealthMonitor, statistics_of
 from segan.methods.base import Losses, Method, Phase
 from segan.segmenter import Segmenter
 from segan.training.config import TrainConfig
@@ -91,7 +91,7 @@ class Trainer:
         self.step = 0
         self.draws = 0
         self.num_steps = -(-config.images // config.batch_size)
-        self.share = images_per_pass(config, accelerator.num_processes)
+        self.share = images_per_pass(config, accelerator.num_processes, method)
         self.method = method
         self.parameters = {phase.name: trained_by(phase, method) for phase in method.phases}
         self.wrapped = accelerator.prepare_model(method)
@@ -177,7 +177,7 @@ class Trainer:
                 group["lr"] = rate
         shared = self._draw()
         for phase in self.method.phases:
-            if self.step % phase.every:
+            if not phase.due(self.step):
                 continue
             for repeat in range(phase.repeat):
                 terms = self.update(phase, shared if repeat == 0 else self._draw())
@@ -294,7 +294,7 @@ class Trainer:
 
     def _check_health(self, batch: Any) -> None:
         preview = self.method.preview(self.ema.segmenter, batch)
-        statistics = mask_statistics(preview.masks, preview.inside)
+        statistics = statistics_of(preview.masks, preview.inside)
         for warning in self.health.update(self.step, statistics, self._means()):
             self.console.warn(warning.message)
         collapsed = self.config.health.stop and self.health.collapsed
