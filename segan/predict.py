@@ -28,11 +28,12 @@ from segan.data.images import UnreadableImage, find_images, image_size, one_line
 from segan.data.inspection import Skipped, require_readable
 from segan.errors import ConfigError
 from segan.evaluation.polarity import Named
+from segan.evaluation.rows import native_regions
 from segan.export import WholePicture
 from segan.files import written_aside
 from segan.opening import Opened, open_segmenter
-from segan.overlay import MASK_COLOR, overlay
-from segan.segmenter import Segmenter, WindowSpec
+from segan.overlay import MASK_COLOR, label_overlay, overlay, palette
+from segan.segmenter import PartitionSegmenter, RegionSegmenter, Segmenter, WindowSpec
 from segan.windows import box_in_window, boxes_to_mask, crop, put_back, window_around
 
 MARKER = "segan-predict.json"
@@ -43,8 +44,13 @@ _AHEAD = 4
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# A picture uint8 [3, H, W], and its boxes [B, 4] if windows are used, to a mask uint8 [H, W].
+# A picture uint8 [3, H, W], and its boxes [B, 4] if windows are used, to an int map [H, W]: a mask
+# of 0 and 1, or numbers of regions.
 Segment = Callable[[Tensor, Tensor | None], Tensor]
+
+
+# A picture or why it cannot be read, with its map if it can.
+Written = tuple["Job", Tensor | Skipped, Tensor | None]
 
 
 class Job(NamedTuple):
@@ -105,6 +111,8 @@ def predict(
     """Segments image files and folders of them, at any depth.
 
     Writes `out/masks/NAME.png` (8-bit index, 0 background, 1 object) and `out/overlays/NAME.png`.
+    A segmenter of unnamed regions writes their numbers from 0, in 16 bits where there are more than
+    256; only a training-free one of two regions has the object named, by the border.
     NAME is the picture's path below the one folder given, or below what all sources have in
     common, without suffix; with it in folders where two pictures differ in suffix alone.
 
@@ -122,7 +130,16 @@ def predict(
         DataError: More than max(10 files, 20 %) of the images cannot be read, or none can.
     """
     opened = open_segmenter(str(model))
-    segment = _segment_in_boxes(opened, window) if boxes else _segment_whole(opened)
+    partition = isinstance(opened.segmenter, RegionSegmenter | PartitionSegmenter)
+    if partition and boxes:
+        raise ConfigError(f"{opened.name} has unnamed regions, not objects; leave out --boxes")
+    segment = (
+        _segment_in_boxes(opened, window)
+        if boxes
+        else _segment_regions(opened)
+        if partition
+        else _segment_whole(opened)
+    )
     root, files = _list_images(sources, out)
     found = read_boxes(boxes) if boxes else None
     jobs = _make_jobs(root, files, found)
@@ -142,7 +159,7 @@ def predict(
     for name in without_boxes:
         console.print(f"no boxes for {one_line(name)}", markup=False)
     start = time.perf_counter()
-    skipped = _run(remaining, segment, out, console)
+    skipped = _run(remaining, segment, partial(_write, out, partition), console)
     summary = Summary(
         num_written=len(remaining) - len(skipped),
         num_finished=len(with_boxes) - len(remaining),
@@ -201,6 +218,19 @@ def _segment_whole(opened: Opened) -> Segment:
         masks, _ = whole(picture.to(opened.device).permute(1, 2, 0)[None])
         mask: Tensor = masks[0]
         return mask.cpu()
+
+    return segment
+
+
+def _segment_regions(opened: Opened) -> Segment:
+    """Numbers of regions, from probabilities at the picture's own size."""
+
+    @torch.inference_mode()
+    def segment(picture: Tensor, _: Tensor | None) -> Tensor:
+        picture = picture.to(opened.device)
+        if isinstance(opened.segmenter, PartitionSegmenter):
+            return opened.segmenter.partition(picture.float() / 255).cpu()
+        return native_regions(opened.segmenter, picture, opened.scale).argmax(0).int().cpu()
 
     return segment
 
@@ -327,7 +357,12 @@ def _is_finished(job: Job, out: Path) -> bool:
 # --- doing it ------------------------------------------------------------------------------------
 
 
-def _run(jobs: Sequence[Job], segment: Segment, out: Path, console: Console) -> tuple[Skipped, ...]:
+def _run(
+    jobs: Sequence[Job],
+    segment: Segment,
+    write: Callable[[Written], Skipped | None],
+    console: Console,
+) -> tuple[Skipped, ...]:
     """Reads, segments and writes; returns the images that cannot be read."""
     skipped: list[Skipped] = []
     rate = TextColumn("{task.fields[rate]:.1f} images/s")
@@ -341,7 +376,7 @@ def _run(jobs: Sequence[Job], segment: Segment, out: Path, console: Console) -> 
             (job, picture, segment(picture, job.boxes) if isinstance(picture, Tensor) else None)
             for job, picture in pictures
         )
-        for bad in _ahead(pool, partial(_write, out), masked):
+        for bad in _ahead(pool, write, masked):
             if bad is not None:
                 skipped.append(bad)
                 console.print(f"skipped {one_line(bad.name)}: {bad.reason}", markup=False)
@@ -369,19 +404,28 @@ def _read(job: Job) -> Tensor | Skipped:
         return Skipped(str(job.path), error.reason)
 
 
-def _write(out: Path, result: tuple[Job, Tensor | Skipped, Tensor | None]) -> Skipped | None:
-    """Writes the overlay and the mask, or hands on why there are none."""
+def _write(out: Path, partition: bool, result: Written) -> Skipped | None:
+    """Writes the overlay and the mask or label map, or hands on why there are none."""
     job, picture, mask = result
     if isinstance(picture, Skipped):
         return picture
     assert mask is not None
     mask_path, overlay_path = _targets(job, out)
     with written_aside(overlay_path) as aside:
-        Image.fromarray(overlay(picture.permute(1, 2, 0).numpy(), mask.numpy())).save(aside)
-    height, width = mask.shape
-    indexed = Image.frombytes("P", (width, height), mask.numpy().tobytes())
-    # All 256 entries: with fewer, Pillow packs several indices into a byte.
-    indexed.putpalette(bytes([0, 0, 0, *MASK_COLOR]).ljust(3 * 256, b"\0"))
+        draw = label_overlay if partition else overlay
+        Image.fromarray(draw(picture.permute(1, 2, 0).numpy(), mask.numpy())).save(aside)
+    colors = palette(256).tobytes() if partition else bytes([0, 0, 0, *MASK_COLOR])
     with written_aside(mask_path) as aside:
-        indexed.save(aside)
+        _index_image(mask, colors).save(aside)
     return None
+
+
+def _index_image(labels: Tensor, colors: bytes) -> Image.Image:
+    """Numbers [H, W] as an image of colour indices, or of 16-bit gray levels above 255."""
+    height, width = labels.shape
+    if int(labels.max()) > 255:
+        return Image.fromarray(labels.numpy().astype("uint16"))
+    indexed = Image.frombytes("P", (width, height), labels.to(torch.uint8).numpy().tobytes())
+    # All 256 entries: with fewer, Pillow packs several indices into a byte.
+    indexed.putpalette(colors.ljust(3 * 256, b"\0"))
+    return indexed

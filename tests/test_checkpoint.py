@@ -9,8 +9,8 @@ from safetensors.torch import load, save
 from segan import config, networks
 from segan.checkpoint import FORMAT_VERSION, load_segmenter, save_segmenter
 from segan.errors import ConfigError, DivergenceError
-from segan.networks.unet import UNetConfig
-from segan.segmenter import MaskSegmenter, WindowSpec
+from segan.networks import IICNetworkConfig, UNetConfig, WNetNetworkConfig
+from segan.segmenter import MaskSegmenter, RegionSegmenter, WindowSpec
 
 SETTINGS = UNetConfig(width=4, depth=2)
 WINDOW = WindowSpec(size=64, context=1.6, scale=64 / 37)
@@ -34,12 +34,13 @@ def write(path: Path, segmenter: MaskSegmenter | None = None) -> Path:
     return path
 
 
-def rewrite(path: Path, **changes: object) -> None:
-    """The file again, with entries of its header changed."""
+def rewrite(path: Path, without: tuple[str, ...] = (), **changes: object) -> None:
+    """The file again, with entries of its header changed or left out."""
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["segan"])
-    path.write_bytes(save(load(data), {"segan": json.dumps(header | changes)}))
+    kept = {key: value for key, value in (header | changes).items() if key not in without}
+    path.write_bytes(save(load(data), {"segan": json.dumps(kept)}))
 
 
 def test_round_trip_is_bitwise(tmp_path):
@@ -54,6 +55,50 @@ def test_round_trip_is_bitwise(tmp_path):
     # A run directory stands for the segmenter in it.
     assert load_segmenter(tmp_path / "new").sha256 == loaded.sha256
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["segmenter.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        UNetConfig(width=4, depth=2),
+        WNetNetworkConfig(width=4, depth=2),
+        IICNetworkConfig(width=4, sub_heads=2),
+    ],
+    ids=lambda settings: settings.type,
+)
+def test_segmenters_of_regions_come_back_with_their_scale(tmp_path, settings):
+    torch.manual_seed(0)
+    network = networks.build(settings, out_channels=5)
+    segmenter = RegionSegmenter(network, stride=network.stride).eval()
+    path = tmp_path / "s.safetensors"
+    save_segmenter(
+        path,
+        segmenter,
+        network=config.as_tree(settings),
+        num_regions=5,
+        window=None,
+        scale=0.4,
+        provenance={"supervision": {"train": "none"}},
+    )
+    loaded = load_segmenter(path)
+    images = torch.rand(1, 3, 22, 30)
+    assert torch.equal(loaded.segmenter(images), segmenter(images))
+    assert loaded.segmenter.foreground is None
+    assert loaded.scale == 0.4
+    assert loaded.window is None
+    rewrite(path, num_regions=4)
+    with pytest.raises(ConfigError, match="its network settings want"):
+        load_segmenter(path)
+
+
+def test_files_of_the_first_format_are_read(tmp_path):
+    path = write(tmp_path / "s.safetensors")
+    now = load_segmenter(path)
+    rewrite(path, format_version=1, without=("scale", "num_regions"))
+    then = load_segmenter(path)
+    images = torch.rand(1, 3, 16, 16)
+    assert torch.equal(then.segmenter(images), now.segmenter(images))
+    assert then.scale == now.scale == WINDOW.scale
 
 
 def test_equal_segmenters_make_equal_files(tmp_path):
@@ -98,6 +143,11 @@ def test_other_files_are_refused(tmp_path):
         ({"format_version": FORMAT_VERSION + 1}, "update segan"),
         ({"format_version": "1"}, "no format version"),
         ({"foreground": 0}, "foreground is 0"),
+        ({"foreground": None}, "network settings want"),
+        ({"num_regions": 10**9}, "num_regions is 1000000000"),
+        ({"num_regions": True}, "num_regions is True"),
+        ({"scale": 0}, "impossible scale 0"),
+        ({"scale": "1"}, "impossible scale '1'"),
         ({"supervision": None}, "supervision"),
         ({"network": {"type": "unet", "width": 8, "depth": 2}}, r"\[8\], .*want float32 \[16\]"),
         ({"network": {"type": "unet", "width": 4, "depth": 3}}, "is missing, .*want float32"),

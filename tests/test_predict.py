@@ -17,7 +17,7 @@ from segan.evaluation.foreground import _regions
 from segan.networks import UNetConfig
 from segan.overlay import MASK_COLOR, overlay
 from segan.predict import probability_in_boxes
-from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
+from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
 from segan.windows import boxes_to_mask, resize, window_around
 
 WINDOW = WindowSpec(size=16, context=1.5, scale=0.5)
@@ -301,3 +301,54 @@ def test_overlay_marks_the_outline_and_leaves_the_rest():
     # The object may go on beyond the picture: no line along its border.
     assert tuple(drawn[30, 0]) == tuple(drawn[30, 25]) != MASK_COLOR
     assert (picture == 100).all()
+
+
+def test_regions_are_written_as_their_numbers_and_painted(tmp_path, pictures):
+    settings = UNetConfig(width=4, depth=1)
+    torch.manual_seed(0)
+    network = networks.build(settings, out_channels=4)
+    save_segmenter(
+        tmp_path / "regions.safetensors",
+        RegionSegmenter(network, stride=network.stride),
+        network=config.as_tree(settings),
+        num_regions=4,
+        window=None,
+        scale=0.5,
+        provenance={"supervision": {"train": "none"}},
+    )
+    out = tmp_path / "out"
+    predict.predict(tmp_path / "regions.safetensors", [pictures], out)
+    segmenter = load_segmenter(tmp_path / "regions.safetensors").segmenter
+    picture = read_image(pictures / "a" / "x.png")
+    with torch.inference_mode():
+        small = resize(picture[None].float() / 255, (16, 25)).clamp(0, 1)
+        expected = resize(segmenter(small), (33, 50)).argmax(1)[0]
+    with Image.open(out / "masks" / "a" / "x.png") as written:
+        assert written.mode == "P"
+        labels = np.asarray(written)
+    assert np.array_equal(labels, expected.numpy())
+    assert len(np.unique(labels)) > 1
+    assert (out / "overlays" / "a" / "x.png").exists()
+
+
+def test_more_than_256_regions_are_written_in_16_bits():
+    labels = torch.arange(20 * 20, dtype=torch.int32).view(20, 20)
+    image = predict._index_image(labels, b"")
+    assert np.array_equal(np.asarray(image), labels.numpy())
+
+
+def test_boxes_are_refused_for_unnamed_regions(tmp_path, pictures):
+    settings = UNetConfig(width=4, depth=1)
+    network = networks.build(settings, out_channels=4)
+    save_segmenter(
+        tmp_path / "regions.safetensors",
+        RegionSegmenter(network, stride=network.stride),
+        network=config.as_tree(settings),
+        num_regions=4,
+        window=None,
+        provenance={"supervision": {"train": "none"}},
+    )
+    with pytest.raises(ConfigError, match="unnamed regions, not objects; leave out --boxes"):
+        predict.predict(
+            tmp_path / "regions.safetensors", [pictures], tmp_path / "out", boxes=tmp_path
+        )

@@ -290,7 +290,7 @@ class HealthMonitor:
 
     @property
     def collapsed(self) -> bool:
-        """Whether for `stop_after` checks masks were everything, nothing or one blob, or regions one.
+        """Whether masks or regions have been beyond use for `stop_after` checks.
 
         Border-hugging masks and a winning discriminator are warned of but can recover.
         """

@@ -23,8 +23,8 @@ from segan.compositing import at_least_fp32
 from segan.config import settings
 from segan.data.views import PairBatch, PairView
 from segan.losses.mutual_information import (
-    collapsed_information_loss,
-    uncollapsed_information_loss,
+    collapsed_mutual_information_loss,
+    mutual_information_loss,
 )
 from segan.methods.base import Losses, Method, Phase, Preview, losses
 from segan.networks import IICHead, IICNetwork, IICNetworkConfig
@@ -145,7 +145,7 @@ class IIC(Method):
         first = head.all_regions(self.trunk(batch.images), size)
         second = head.all_regions(self.trunk(second_view), size)
         visible = self.back(torch.ones_like(batch.images[:, :1]), batch)
-        loss = collapsed_information_loss if config.collapsed else uncollapsed_information_loss
+        loss = collapsed_mutual_information_loss if config.collapsed else mutual_information_loss
         found = [
             loss(
                 one,

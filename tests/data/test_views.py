@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segan.data.datasets.shapes import Shapes, ShapesConfig
 from segan.data.sample import Sample
-from segan.data.views import CutPasteView, Placement, random_polygon
+from segan.data.views import CutPasteView, ImageView, PairView, Placement, random_polygon
 from segan.errors import ConfigError
 from segan.segmenter import WindowSpec
 from segan.windows import Window, boxes_to_mask, crop, window_around
@@ -285,3 +285,41 @@ def test_nearly_every_object_of_the_default_world_has_room():
     units = view(48).units(Shapes(ShapesConfig(test_images=40), "dev"))
     assert len(units.items) > 60
     assert len(units.skipped) < 0.2 * len(units.items)
+
+
+def test_image_view_shows_square_parts_at_one_scale():
+    pictures = Pictures([Sample("a", coordinates(40, 60))])
+    shown = ImageView(size=16, scale=0.5)
+    assert shown.units(pictures).items == [(0, 0)]
+    rng = np.random.default_rng(0)
+    corners = set()
+    for _ in range(20):
+        (image,) = shown(pictures[0], 0, rng)
+        assert image.shape == (3, 16, 16)
+        # Two picture pixels to a network pixel, on either axis.
+        steps = 255 * (image[0, :, 1:] - image[0, :, :-1])[2:-2, 2:-2]
+        torch.testing.assert_close(steps, torch.full_like(steps, 2.0), atol=0.05, rtol=0)
+        corners.add((round(float(image[0, 8, 8]), 3), round(float(image[1, 8, 8]), 3)))
+    assert len(corners) > 10
+
+
+def test_image_view_leaves_out_pictures_smaller_than_a_part():
+    small, large = Sample("small", coordinates(20, 60)), Sample("large", coordinates(40, 40))
+    found = ImageView(size=16, scale=0.5).units(Pictures([small, large]))
+    assert found.items == [(1, 0)]
+    assert found.skipped == ["small: 60 x 20 pixels, less than 32"]
+    with pytest.raises(ConfigError, match="every picture of pictures is smaller than 32 pixels"):
+        ImageView(size=16, scale=0.5).units(Pictures([small]))
+
+
+def test_pair_view_draws_its_noise_with_the_part():
+    sample = Sample("a", coordinates(40, 60))
+    first, again = (PairView(16)(sample, 0, np.random.default_rng(3)) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    draws = [PairView(16)(sample, 0, np.random.default_rng(seed)) for seed in range(200)]
+    flips = torch.stack([draw.flip for draw in draws])
+    assert set(flips.tolist()) == {0.0, 1.0}
+    assert 0.35 < float(flips.mean()) < 0.65
+    noise = torch.stack([torch.cat([draw.photometric, draw.geometric]) for draw in draws])
+    assert -1 <= float(noise.min()) < -0.9
+    assert 0.9 < float(noise.max()) < 1

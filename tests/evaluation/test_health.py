@@ -12,6 +12,7 @@ from segan.evaluation.health import (
     MaskStatistics,
     in_boxes,
     mask_statistics,
+    region_statistics,
     shared_variation,
 )
 from segan.windows import boxes_to_mask
@@ -230,3 +231,27 @@ def test_shared_variation_is_bounded_by_the_variation_of_each_reading() -> None:
     assert shared_variation(masks, masks) == pytest.approx(1, abs=0.05)
     assert shared_variation(masks, masks.roll(1, dims=0)) == pytest.approx(0, abs=0.05)
     assert shared_variation(masks, 1 - masks) == pytest.approx(-1, abs=0.05)
+
+
+def test_region_statistics_of_one_region_of_none_and_of_equal_ones():
+    one = torch.zeros(2, 4, 8, 8)
+    one[:, 1] = 1
+    found = region_statistics(one)
+    assert (found.largest, found.certainty) == (1.0, 1.0)
+    assert found.used == pytest.approx(1.0)
+    undecided = region_statistics(torch.full((2, 4, 8, 8), 0.25))
+    assert undecided.certainty == pytest.approx(0.0, abs=1e-6)
+    labels = torch.arange(4).repeat_interleave(16).view(1, 8, 8).expand(2, -1, -1)
+    equal = region_statistics(torch.nn.functional.one_hot(labels).permute(0, 3, 1, 2).float())
+    assert equal.largest == 0.25
+    assert equal.used == pytest.approx(4.0)
+
+
+def test_one_region_for_everything_is_warned_of_and_counts_as_collapse():
+    one = torch.zeros(2, 4, 8, 8)
+    one[:, 1] = 1
+    monitor = HealthMonitor(HealthConfig(grace=0, patience=2, stop_after=4))
+    warnings = [w for step in range(5) for w in monitor.update(step, region_statistics(one), {})]
+    assert [(w.step, w.failure) for w in warnings] == [(1, "one_region")]
+    assert "100% of pixels" in warnings[0].message
+    assert monitor.collapsed

@@ -23,7 +23,22 @@ TINY: dict[str, dict[str, Any]] = {
         "size": 16,
         "weights": {"presence": 1.0, "area_floor": 1.0, "area_ceiling": 1.0, "binarity": 1.0},
         "guards": {"grounded": True},
-    }
+    },
+    # Dropout draws its noise from the step-seeded stream, which these tests do not seed.
+    "wnet": {
+        "network": {"width": 4, "depth": 2, "dropout": 0.0},
+        "num_regions": 3,
+        "size": 16,
+        "radius": 3,
+    },
+    "iic": {
+        "network": {"width": 4, "sub_heads": 2},
+        "num_regions": 3,
+        "num_overclusters": 5,
+        "size": 16,
+        "radius": 2,
+        "pair": {"rotation": 10.0, "zoom": 0.1, "shift": 0.05},
+    },
 }
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -129,6 +144,8 @@ def test_a_method_can_be_run_in_float64(name):
 def test_losses_are_means_over_the_batch(name):
     """Shards of a batch average to the whole: micro-batches and processes rely on it."""
     method = make(name).double()
+    if method.batch_statistics:
+        pytest.skip(f"{name} compares the images of a batch; the trainer refuses to cut it")
     batch = batch_of(method, 4)
     batch = type(batch)(*(field.double() for field in batch))
     halves = [type(batch)(*(field[rows] for field in batch)) for rows in (slice(2), slice(2, 4))]
@@ -166,8 +183,9 @@ def test_preview_shows_images_and_masks_without_gradients(name):
     preview = method.preview(copy.deepcopy(method.segmenter), batch)
     count, _, height, width = preview.images.shape
     assert preview.images.shape[1] == 3
-    for masks in (preview.masks, preview.inside):
-        assert masks is None or masks.shape == (count, 1, height, width)
+    assert preview.masks.shape[0] == count
+    assert preview.masks.shape[2:] == (height, width)
+    assert preview.inside is None or preview.inside.shape == (count, 1, height, width)
     assert preview.composites is None or preview.composites.shape == preview.images.shape
     for values in (preview.images, preview.masks, preview.composites):
         if values is not None:

@@ -64,3 +64,12 @@ def test_optimizers_have_the_settings_they_were_given(kind):
             expected -= 0.25 * first
         values.append(float(weight.detach()) - expected)
     assert max(map(abs, values)) < 1e-7
+
+
+@pytest.mark.parametrize(("drops", "rates"), [(50, (1, 0.1, 0.01)), (5, (1, 1, 1))])
+def test_both_readings_of_the_papers_schedule(drops, rates):
+    """W-Net: divided by ten every 1000, or every 10000, of 50000 iterations."""
+    config = OptimizerConfig(lr=3e-3, warmup=0.0, hold=1.0, drops=drops)
+    found = [learning_rate(config, step / 50_000) for step in (999, 1000, 2500)]
+    assert found == pytest.approx([3e-3 * rate for rate in rates])
+    assert learning_rate(config, 10_000 / 50_000) == pytest.approx(3e-3 * 0.1 ** (drops // 5))
