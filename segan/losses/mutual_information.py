@@ -96,7 +96,7 @@ def displaced_joints(
     first, second = _prepared(first, second, radius, mask)
     with torch.autocast(first.device.type, enabled=False):
         if radius == 0:
-            return _product(first, second)[None, None]
+            return pooled_joint(first, second, radius=0)[None, None]
         joints: Tensor = _DisplacedJoints.apply(first, second, radius)
         return joints
 
@@ -113,8 +113,8 @@ def pooled_joint(
     """
     first, second = _prepared(first, second, radius, mask)
     with torch.autocast(first.device.type, enabled=False):
-        boxed: Tensor = _BoxSum.apply(first, radius)
-        return _product(boxed, second)
+        joint: Tensor = _PooledJoint.apply(first, second, radius)
+        return joint
 
 
 def _prepared(
@@ -147,30 +147,39 @@ def _negative_information(joint: Tensor, entropy_weight: float) -> Tensor:
     return -information.sum((-2, -1)).mean()
 
 
-def _product(first: Tensor, second: Tensor) -> Tensor:
-    """sum_n sum_u first_i(u) second_j(u) [K, K]."""
-    return (first.flatten(2) @ second.flatten(2).mT).sum(0)
+class _PooledJoint(torch.autograd.Function):
+    """sum_n sum_u boxed_i(u) second_j(u) [K, K], boxed being `first` summed over windows.
 
-
-class _BoxSum(torch.autograd.Function):
-    """Sums over windows of 2 radius + 1 pixels, with zeros outside; symmetric, so its own adjoint.
-
-    Sums of 1, 2, 4, ... pixels are built by doubling, and the window from those in its binary
-    form: no cancellation, and every addition is one of long contiguous runs.
+    The box sum is symmetric, so backward is one product and one box sum as well.
     """
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, radius: int) -> Tensor:
+    def forward(ctx: Any, first: Tensor, second: Tensor, radius: int) -> Tensor:
+        boxed = _box_sum(first, radius).flatten(2)
+        ctx.save_for_backward(boxed, second)
         ctx.radius = radius
-        return _box_sum(maps, radius)
+        return torch.bmm(boxed, second.flatten(2).mT).sum(0)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _box_sum(gradient, ctx.radius), None
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        boxed, second = ctx.saved_tensors
+        found: list[Tensor | None] = [None, None]
+        with torch.autocast(outer.device.type, enabled=False):
+            if ctx.needs_input_grad[0]:
+                pulled = (outer @ second.flatten(2)).view(second.shape)
+                found[0] = _box_sum(pulled, ctx.radius)
+            if ctx.needs_input_grad[1]:
+                found[1] = (outer.T @ boxed).view(second.shape)
+        return found[0], found[1], None
 
 
 def _box_sum(maps: Tensor, radius: int) -> Tensor:
+    """Sums over windows of 2 radius + 1 pixels, with zeros outside, of maps [N, K, H, W].
+
+    Runs of 1, 2, 4, ... pixels are summed by doubling, and the window from those in its binary
+    form: no cancellation, and every addition is one of long contiguous runs.
+    """
     count, num_regions, height, width = maps.shape
     down, across = height + 2 * radius, width + 2 * radius
     step = max(1, _CHUNK["cpu" if maps.device.type == "cpu" else "other"] // (down * across))
