@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def active() -> bool:
@@ -63,3 +64,29 @@ def barrier() -> None:
     """Wait for all processes."""
     if active():
         dist.barrier()
+
+
+def all_reduce_mean(values: Tensor) -> Tensor:
+    """Values averaged over processes, differentiable; for statistics of the whole batch.
+
+    A loss of the average is the same on every process. Backward averages its gradients too, so
+    that parameters' gradients, averaged as data-parallel training does, are those of one process
+    with the whole batch. Every process must take part, forward and backward.
+    """
+    if not active():
+        return values
+    averaged: Tensor = _AllReduceMean.apply(values)
+    return averaged
+
+
+class _AllReduceMean(torch.autograd.Function):
+    """A mean over processes is symmetric: backward is the same operation."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return mean_over_ranks(values.contiguous())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return mean_over_ranks(gradient.contiguous())

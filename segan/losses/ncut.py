@@ -4,7 +4,6 @@ Pixels that are near and alike belong to one region; the affinity W is never bui
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -14,9 +13,8 @@ from torch.autograd.function import once_differentiable
 
 Features = Literal["colour", "brightness"]
 
-# Pixels per strip and elements per operation: what a core's cache holds, and what keeps a GPU busy.
-_STRIP = {"cpu": 1 << 13, "other": 1 << 18}
-_CHUNK = {"cpu": 1 << 16, "other": 1 << 23}
+# Pixels per strip: what a core's cache holds, and what keeps a GPU busy.
+_STRIP = {"cpu": 1 << 12, "other": 1 << 16}
 
 # Room for rounding of resampled images.
 _RANGE_TOLERANCE = 1e-3
@@ -106,21 +104,21 @@ class _SoftNcut(torch.autograd.Function):
     ) -> Tensor:
         count, num_regions, height, width = regions.shape
         cuts = regions.new_empty(count)
-        wanted = ctx.needs_input_grad[0]
         gradient = torch.empty_like(regions, memory_format=torch.contiguous_format)
         for i in range(count):
-            padded = _padded(torch.cat([regions[i], torch.ones_like(regions[i, :1])]), radius)
-            sums = _weighted_sums(padded, _padded(features[i], radius), radius, sigma_distance)
-            assignments, degree = padded[:-1].flatten(1), sums[-1].flatten()
+            table = _table(regions[i], radius)
+            sums = _weighted_sums(table, features[i], radius, sigma_distance)
+            inside = table.narrow(0, _reach(radius, width), len(sums))
+            degree = sums[:, num_regions, None].clone()
             # Zero only for an empty region; then the ratio and its gradient are 0.
-            volume = (assignments @ degree).clamp(min=torch.finfo(regions.dtype).tiny)
-            ratio = (assignments * sums[:-1].flatten(1)).sum(1) / volume
-            cuts[i] = num_regions - ratio.sum()
-            if wanted:
-                sums = sums[:, :height, :width]
-                torch.mul(sums[-1], ratio[:, None, None], out=gradient[i])
-                gradient[i].sub_(sums[:-1], alpha=2).div_(volume[:, None, None])
-        if wanted:
+            volume = (inside.T @ degree).squeeze(1).clamp(min=torch.finfo(regions.dtype).tiny)
+            ratio = (inside * sums).sum(0) / volume
+            cuts[i] = num_regions - ratio[:num_regions].sum()
+            if ctx.needs_input_grad[0]:
+                sums.mul_(-2).addcmul_(degree, ratio).div_(volume)
+                found = sums.view(height, width + radius - 1, -1)[:, :width, :num_regions]
+                gradient[i] = found.permute(2, 0, 1)
+        if ctx.needs_input_grad[0]:
             ctx.save_for_backward(gradient)
         return cuts
 
@@ -131,55 +129,100 @@ class _SoftNcut(torch.autograd.Function):
         return gradient * outer[:, None, None, None], None, None, None
 
 
-def _padded(maps: Tensor, radius: int) -> Tensor:
-    """Maps [K, H, W] with radius - 1 zeros right and below.
+def _reach(radius: int, width: int) -> int:
+    """The longest displacement as an offset, in rows of `width` pixels and radius - 1 zeros."""
+    return (radius - 1) * (width + radius)
 
-    A displacement is then one offset into the flattened map: what leaves a row meets zeros.
+
+def _guarded(maps: Tensor, radius: int) -> Tensor:
+    """Maps [K, H, W] flattened to [K, reach + H (W + radius - 1) + reach], zero but for pixels.
+
+    With radius - 1 zeros after every row, a displacement is one offset: what leaves a row meets
+    zeros.
     """
-    return F.pad(maps, (0, radius - 1, 0, radius - 1))
+    reach = _reach(radius, maps.shape[2])
+    return F.pad(F.pad(maps, (0, radius - 1)).flatten(1), (reach, reach))
 
 
-def _affinities(
-    values: Tensor, start: int, size: int, stride: int, radius: int, sigma_distance: float
-) -> Iterator[tuple[int, Tensor]]:
-    """Displacements, as offsets, with the affinity of `size` pixels to those they lead to [size].
+def _table(regions: Tensor, radius: int) -> Tensor:
+    """Regions, a column of ones for the degree and zeros up to a multiple of 8: pixels x columns."""
+    num_regions, height, width = regions.shape
+    columns = math.ceil((num_regions + 1) / 8) * 8
+    reach, stride = _reach(radius, width), width + radius - 1
+    table = regions.new_zeros(height * stride + 2 * reach, columns)
+    pixels = table.narrow(0, reach, height * stride).view(height, stride, columns)[:, :width]
+    pixels[..., :num_regions] = regions.permute(1, 2, 0)
+    pixels[..., num_regions] = 1
+    return table
 
-    Affinities below what rounding keeps of a degree (at least 1) are raised to that: products of
-    smaller ones would be denormal numbers, which are many times slower.
+
+def _weighted_sums(table: Tensor, features: Tensor, radius: int, sigma_distance: float) -> Tensor:
+    """Applies W to the columns of a table [H (W + radius - 1), columns]; void between rows.
+
+    Strip by strip: a pixel's neighbours are a bag of rows, summed with its affinities as weights.
     """
-    least = 2 * math.log(torch.finfo(values.dtype).eps)
+    width = features.shape[2]
+    reach, values = _reach(radius, width), _guarded(features, radius)
+    groups = _displacements(radius, width + radius - 1)
+    forward = torch.cat([torch.arange(o, o + len(d)) for o, d in groups])
+    offsets = torch.cat([forward, -forward[1:]]) + reach
+    sums = torch.empty_like(table[: len(table) - 2 * reach])
+    strip = min(_STRIP["cpu" if table.device.type == "cpu" else "other"], len(sums))
+    bags = (torch.arange(strip)[:, None] + offsets).to(table.device, torch.int32)
+    fall = [-d.to(table)[:, None] / sigma_distance**2 for _, d in groups]
+    for start in range(0, len(sums), strip):
+        size = min(strip, len(sums) - start)
+        near = values.narrow(1, start, size + 2 * reach)
+        half = [_affinities(near, reach, o, f) for (o, _), f in zip(groups, fall, strict=True)]
+        backward = [_mirrored(a, reach, o) for (o, _), a in zip(groups, half, strict=True)]
+        weights = torch.cat([a[:, reach:] for a in half] + backward).T.contiguous()
+        rows = table.narrow(0, start, size + 2 * reach)
+        sums[start : start + size] = F.embedding_bag(
+            bags[:size], rows, mode="sum", per_sample_weights=weights
+        )
+    return sums
+
+
+def _displacements(radius: int, stride: int) -> list[tuple[int, Tensor]]:
+    """Half the displacements shorter than the radius, none first: w(u, v) serves u and v.
+
+    One group for each number of rows down: its leftmost displacement as an offset, and the squared
+    lengths of it and of those to its right.
+    """
+    groups = []
     for down in range(radius):
         widest = math.isqrt(radius**2 - 1 - down**2)
-        first = 1 if down == 0 else -widest
-        if first > widest:
-            continue
-        across = torch.arange(first, widest + 1, device=values.device, dtype=values.dtype)
-        exponents = -(across.square() + down**2)[:, None] / sigma_distance**2
-        offset = down * stride + first
-        for channel in values:
-            here = channel.narrow(0, start, size)
-            there = channel.narrow(0, start + offset, size + len(across) - 1).unfold(0, size, 1)
-            difference = there - here
-            exponents = torch.addcmul(exponents, difference, difference, value=-1)
-        yield from enumerate(exponents.clamp_(min=least).exp_(), start=offset)
+        first = -widest if down else 0
+        groups.append((down * stride + first, torch.arange(first, widest + 1) ** 2 + down**2))
+    return groups
 
 
-def _weighted_sums(maps: Tensor, features: Tensor, radius: int, sigma_distance: float) -> Tensor:
-    """Applies W to padded maps [K, H + radius - 1, W + radius - 1]; sums in the padding are void.
+def _affinities(near: Tensor, reach: int, offset: int, fall: Tensor) -> Tensor:
+    """Affinities of a strip, and of `reach` pixels before it, for a group of displacements.
 
-    Half the displacements do: w(u, v) serves u and v.
+    Those below what rounding keeps of a degree (at least 1) are raised to that: products of
+    smaller ones would be denormal numbers, which are many times slower.
+
+    Args:
+        near: Features with `reach` pixels before and after the strip [C, reach + size + reach].
+        reach: The longest displacement as an offset.
+        offset: The group's first displacement as an offset.
+        fall: Exponents due to distance [displacements, 1].
     """
-    place = "cpu" if maps.device.type == "cpu" else "other"
-    flat, sums = maps.flatten(1), maps.flatten(1).clone()
-    values, stride = features.flatten(1), features.shape[2]
-    length = flat.shape[1] - (radius - 1) * (stride + 1)
-    for start in range(0, length, _STRIP[place]):
-        size = min(_STRIP[place], length - start)
-        weights = list(_affinities(values, start, size, stride, radius, sigma_distance))
-        step = max(1, _CHUNK[place] // size)
-        for source, target in zip(flat.split(step), sums.split(step), strict=True):
-            near, total = source.narrow(1, start, size), target.narrow(1, start, size)
-            for offset, weight in weights:
-                total.addcmul_(source.narrow(1, start + offset, size), weight)
-                target.narrow(1, start + offset, size).addcmul_(near, weight)
-    return sums.view_as(maps)
+    length = near.shape[1] - reach
+    exponents = fall.repeat(1, length)
+    difference = torch.empty_like(exponents)
+    for channel in near:
+        there = channel[offset : offset + length + len(fall) - 1].unfold(0, length, 1)
+        torch.sub(there, channel[:length], out=difference)
+        exponents.addcmul_(difference, difference, value=-1)
+    least = 2 * math.log(torch.finfo(near.dtype).eps)
+    return exponents.clamp_(min=least).exp_()
+
+
+def _mirrored(affinities: Tensor, reach: int, offset: int) -> Tensor:
+    """Affinities of the strip's pixels for the opposite displacements, but for none."""
+    count, length = affinities.shape
+    skip = int(offset == 0)
+    first = skip * length + reach - offset - skip
+    return affinities.as_strided((count - skip, length - reach), (length - 1, 1), first)
