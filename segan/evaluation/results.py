@@ -61,9 +61,12 @@ class Evaluation:
         num_instances: Objects scored, None for whole pictures.
         metrics: Name to value; None where no picture defines it.
         intervals: 95 % bootstrap interval over pictures of each metric that has a value.
-        undefined: How many scored things leave a metric undefined, where any do.
-        matching: How unnamed regions were matched to classes with the truth; "none" here.
-        polarity: "named" by the segmenter, or the label-free rule "border".
+        undefined: How many scored things, or classes, leave a metric undefined, where any do.
+        per_class: IoU by class name, None for classes that do not occur; None where there are no
+            classes.
+        matching: How unnamed regions were matched to classes with the truth; "none" if they were
+            not.
+        polarity: "named" by the segmenter, the label-free rule "border", or "matched" to classes.
         supervision: Of "none", "backgrounds", "boxes", "masks": in "train" and at "test".
         postprocessing: What was done to the predictions, in words; "none" if nothing.
         segmenter_sha256: Of the segmenter's file; None for a segmenter without one.
@@ -84,6 +87,7 @@ class Evaluation:
     metrics: dict[str, float | None]
     intervals: dict[str, tuple[float, float] | None]
     undefined: dict[str, int]
+    per_class: dict[str, float | None] | None = None
     matching: str = "none"
     polarity: str
     supervision: dict[str, str]
