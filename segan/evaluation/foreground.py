@@ -18,7 +18,7 @@ from segan.errors import DataError
 from segan.evaluation import metrics
 from segan.evaluation.cases import Case, Cases, batches, cases_of
 from segan.evaluation.polarity import foreground_mask, oracle_iou
-from segan.evaluation.results import Evaluation, Record
+from segan.evaluation.results import CLIPPED, Evaluation, Record
 from segan.evaluation.rows import Row as Row  # importable from here too
 from segan.evaluation.rows import regions_of
 from segan.methods.classical import TRIVIAL_ROWS
@@ -181,7 +181,7 @@ def _summary(
         undefined={name: mean.num_undefined for name, mean in means.items() if mean.num_undefined},
         polarity="border" if row.segmenter.foreground is None else "named",
         supervision={"train": row.supervision, "test": "boxes" if boxed else "none"},
-        postprocessing="clipped to the box" if boxed and row.clip else "none",
+        postprocessing=CLIPPED if boxed and row.clip else "none",
         segmenter_sha256=row.sha256,
         records=[_record(*names, score) for names, score in zip(scored, scores, strict=True)],
     )

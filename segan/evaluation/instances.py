@@ -5,7 +5,7 @@ mask, and the mean probability in each is its score.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,7 +17,6 @@ from segan.errors import ConfigError, DataError
 from segan.evaluation import metrics
 from segan.evaluation.objects import (
     AR_DETECTIONS,
-    IOU_THRESHOLDS,
     Comparison,
     Prediction,
     aggregated_jaccard,
@@ -95,31 +94,24 @@ def evaluate_instances(
             compared[name].append(compare_objects(found, truth, name=sample.name))
     if not pictures:
         raise DataError(f"nothing to score in {dataset.name}, split {split}: no pictures")
-    results = {}
-    for name, row in rows.items():
-        summary = summarise(compared[name], max_detections=max_detections)
-        results[name] = Evaluation(
+    postprocessing = (
+        f"connected components above {threshold:g} of at least {min_pixels} pixels, scored by mean "
+        f"probability, at most {max_detections} in a picture"
+    )
+    return {
+        name: Evaluation(
             protocol="instances",
             dataset=dataset.name,
             split=split,
             windows="none",
             window_options=None if scale == 1 else {"scale": scale},
-            train_box_source=row.train_box_source,
             num_images=len(pictures),
-            num_instances=sum(each.num_truth for each in compared[name]),
-            metrics=summary.values,
-            intervals=summary.intervals,
-            undefined={name: 1 for name, value in summary.values.items() if value is None},
-            polarity="border" if row.segmenter.foreground is None else "named",
-            supervision={"train": row.supervision, "test": "none"},
-            postprocessing=(
-                f"connected components above {threshold:g} of at least {min_pixels} pixels, scored "
-                f"by mean probability, at most {max_detections} in a picture"
-            ),
-            segmenter_sha256=row.sha256,
+            postprocessing=postprocessing,
+            **_about(row, compared[name], max_detections),
             records=[_record(*each) for each in zip(pictures, compared[name], strict=True)],
         )
-    return results
+        for name, row in rows.items()
+    }
 
 
 class Summary(NamedTuple):
@@ -129,7 +121,9 @@ class Summary(NamedTuple):
     intervals: Intervals
 
 
-def summarise(comparisons: Sequence[Comparison], *, max_detections: int = 1000) -> Summary:
+def summarise(
+    comparisons: Sequence[Comparison], *, max_detections: int = 1000, num_draws: int = 1000
+) -> Summary:
     """Class-agnostic scores of a set of pictures.
 
     `ap` is the mean over IoU .5, .55, .., .95 of average precision over the whole set, `ap50` the
@@ -139,14 +133,15 @@ def summarise(comparisons: Sequence[Comparison], *, max_detections: int = 1000) 
     Args:
         comparisons: Of each picture, from `compare_objects`.
         max_detections: Only so many of a picture's objects, the surest, count for `ap` and
-            `ap50`. COCO takes 100, of which pictures of cells can hold several times as many.
+            `ap50`. COCO takes 100; a picture of cells can hold several times as many.
+        num_draws: Bootstrap draws of the intervals.
     """
     objects = _Objects(comparisons, max_detections)
     ones = np.ones(len(comparisons))
     values: Scores = objects.ap_and_ar(ones) | objects.others(ones)
     draws = [
         objects.ap_and_ar(each) | objects.others(each)
-        for each in metrics.resampling_weights(len(comparisons))
+        for each in metrics.resampling_weights(len(comparisons), num_draws=num_draws)
     ]
     intervals: Intervals = {}
     for name, value in values.items():
@@ -169,7 +164,8 @@ class _Objects:
         self.ranks = ranks[kept][order]
         self.matched = np.concatenate([each.matched for each in comparisons], 1)[:, kept][:, order]
         self.pictures = np.repeat(np.arange(len(comparisons)), sizes)[kept][order]
-        self.max_detections = max_detections
+        self.first = self.ranks < max_detections
+        self.first_matched = self.matched[:, self.first]
         self.truth = np.array([each.num_truth for each in comparisons], np.float64)
         self.found = np.array(sizes, np.float64)
         self.pairs = np.array([each.num_pairs for each in comparisons], np.float64)
@@ -182,9 +178,8 @@ class _Objects:
         if num_truth == 0:
             return {"ap": None, "ap50": None, "ar100": None}
         counts = weights[self.pictures]
-        first = self.ranks < self.max_detections
         precisions = average_precision(
-            self.scores[first], self.matched[:, first], num_truth, counts[first]
+            self.scores[self.first], self.first_matched, num_truth, counts[self.first]
         )
         hits = self.matched @ (counts * (self.ranks < AR_DETECTIONS))
         recall = float((hits / num_truth).mean())
@@ -234,8 +229,23 @@ def _probability(row: Row, sample: Sample, scale: float) -> NDArray[np.float64]:
     return probability
 
 
+def _about(row: Row, compared: Sequence[Comparison], max_detections: int) -> dict[str, Any]:
+    """The fields of an evaluation that differ between rows."""
+    summary = summarise(compared, max_detections=max_detections)
+    return {
+        "train_box_source": row.train_box_source,
+        "num_instances": sum(each.num_truth for each in compared),
+        "metrics": summary.values,
+        "intervals": summary.intervals,
+        "undefined": {name: 1 for name, value in summary.values.items() if value is None},
+        "polarity": "border" if row.segmenter.foreground is None else "named",
+        "supervision": {"train": row.supervision, "test": "none"},
+        "segmenter_sha256": row.sha256,
+    }
+
+
 def _record(picture: str, found: Comparison) -> Record:
-    matched = np.count_nonzero(found.matched, axis=1)
+    at_50, at_75 = np.count_nonzero(found.matched[[0, 5]], axis=1).tolist()
     return {
         "image": picture,
         "num_truth": found.num_truth,
@@ -243,5 +253,6 @@ def _record(picture: str, found: Comparison) -> Record:
         "aji": aggregated_jaccard(found),
         "num_pairs": found.num_pairs,
         "pair_iou": found.pair_iou,
-        **{f"matched_{t:.2f}": int(n) for t, n in zip(IOU_THRESHOLDS[[0, 5]], matched[[0, 5]])},
+        "matched_50": at_50,
+        "matched_75": at_75,
     }

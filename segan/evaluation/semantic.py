@@ -325,9 +325,7 @@ def _scores_with_intervals(
     )
 
 
-def _scores(
-    hits: Numbers, truth: Numbers, predicted: Numbers
-) -> dict[str, metrics.Values]:
+def _scores(hits: Numbers, truth: Numbers, predicted: Numbers) -> dict[str, metrics.Values]:
     """Mean IoU and accuracy [...] of counts [..., C]; some class must have truth."""
     return {
         "miou": np.nanmean(class_ious(hits, truth, predicted), axis=-1),
