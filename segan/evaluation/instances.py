@@ -4,7 +4,8 @@ A segmenter says where objects are, not which is which: they are the connected c
 mask, and the mean probability in each is its score.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -64,8 +65,7 @@ def evaluate_instances(
 ) -> dict[str, Evaluation]:
     """Scores of several segmenters on the same objects, each picture read once.
 
-    Two unnamed regions get their object by the label-free border rule. Intervals resample
-    pictures.
+    Two unnamed regions get their object by the label-free border rule.
 
     Args:
         rows: Name to segmenter.
@@ -78,38 +78,24 @@ def evaluate_instances(
         max_detections: As in `summarise`.
 
     Raises:
-        ConfigError: The data set has no instances, a segmenter more than two unnamed regions, or
-            an option is out of range.
+        ConfigError: There are no instances, or more than two unnamed regions, or an option is off.
         DataError: A picture lacks its truth, or there is nothing to score.
     """
     _check(dataset, threshold, min_pixels, max_detections)
-    compared: dict[str, list[Comparison]] = {name: [] for name in rows}
-    pictures = []
-    for sample in pictures_of(dataset, limit=limit, scale=scale):
-        truth = _truth(sample)
-        pictures.append(sample.name)
-        for name, row in rows.items():
-            probability = _probability(row, sample, scale)
-            found = components(probability, threshold=threshold, min_pixels=min_pixels)
-            compared[name].append(compare_objects(found, truth, name=sample.name))
+    split_mask = functools.partial(components, threshold=threshold, min_pixels=min_pixels)
+    samples = pictures_of(dataset, limit=limit, scale=scale)
+    pictures, compared = _compare(rows, samples, scale, split_mask)
     if not pictures:
         raise DataError(f"nothing to score in {dataset.name}, split {split}: no pictures")
-    postprocessing = (
-        f"connected components above {threshold:g} of at least {min_pixels} pixels, scored by mean "
-        f"probability, at most {max_detections} in a picture"
-    )
+    shared: dict[str, Any] = {
+        "dataset": dataset.name,
+        "split": split,
+        "window_options": None if scale == 1 else {"scale": scale},
+        "postprocessing": f"connected components above {threshold:g} of at least {min_pixels} "
+        f"pixels, scored by mean probability, at most {max_detections} in a picture",
+    }
     return {
-        name: Evaluation(
-            protocol="instances",
-            dataset=dataset.name,
-            split=split,
-            windows="none",
-            window_options=None if scale == 1 else {"scale": scale},
-            num_images=len(pictures),
-            postprocessing=postprocessing,
-            **_about(row, compared[name], max_detections),
-            records=[_record(*each) for each in zip(pictures, compared[name], strict=True)],
-        )
+        name: _evaluation(row, pictures, compared[name], max_detections, shared)
         for name, row in rows.items()
     }
 
@@ -128,7 +114,8 @@ def summarise(
 
     `ap` is the mean over IoU .5, .55, .., .95 of average precision over the whole set, `ap50` the
     one at .5; `ar100` the mean over the same of recall with the 100 surest objects of a picture;
-    `pq` (`sq` times `rq`) counts pairs over the whole set; `aji` is a mean over pictures.
+    `pq` (`sq` times `rq`) counts pairs over the whole set; `aji` is a mean over pictures. Intervals
+    resample pictures; of equally sure objects of one picture the order is kept.
 
     Args:
         comparisons: Of each picture, from `compare_objects`.
@@ -229,19 +216,48 @@ def _probability(row: Row, sample: Sample, scale: float) -> NDArray[np.float64]:
     return probability
 
 
-def _about(row: Row, compared: Sequence[Comparison], max_detections: int) -> dict[str, Any]:
-    """The fields of an evaluation that differ between rows."""
+def _compare(
+    rows: Mapping[str, Row],
+    samples: Iterable[Sample],
+    scale: float,
+    split_mask: Callable[[NDArray[np.floating]], Prediction],
+) -> tuple[list[str], dict[str, list[Comparison]]]:
+    """The names of the pictures, and by row what each of them gave."""
+    pictures = []
+    compared: dict[str, list[Comparison]] = {name: [] for name in rows}
+    for sample in samples:
+        truth = _truth(sample)
+        pictures.append(sample.name)
+        for name, row in rows.items():
+            found = split_mask(_probability(row, sample, scale))
+            compared[name].append(compare_objects(found, truth, name=sample.name))
+    return pictures, compared
+
+
+def _evaluation(
+    row: Row,
+    pictures: list[str],
+    compared: list[Comparison],
+    max_detections: int,
+    shared: dict[str, Any],
+) -> Evaluation:
+    """The result of one row; `shared` are the fields that it has in common with the others."""
     summary = summarise(compared, max_detections=max_detections)
-    return {
-        "train_box_source": row.train_box_source,
-        "num_instances": sum(each.num_truth for each in compared),
-        "metrics": summary.values,
-        "intervals": summary.intervals,
-        "undefined": {name: 1 for name, value in summary.values.items() if value is None},
-        "polarity": "border" if row.segmenter.foreground is None else "named",
-        "supervision": {"train": row.supervision, "test": "none"},
-        "segmenter_sha256": row.sha256,
-    }
+    return Evaluation(
+        protocol="instances",
+        windows="none",
+        **shared,
+        train_box_source=row.train_box_source,
+        num_images=len(pictures),
+        num_instances=sum(each.num_truth for each in compared),
+        metrics=summary.values,
+        intervals=summary.intervals,
+        undefined={name: 1 for name, value in summary.values.items() if value is None},
+        polarity="border" if row.segmenter.foreground is None else "named",
+        supervision={"train": row.supervision, "test": "none"},
+        segmenter_sha256=row.sha256,
+        records=[_record(*each) for each in zip(pictures, compared, strict=True)],
+    )
 
 
 def _record(picture: str, found: Comparison) -> Record:

@@ -108,7 +108,8 @@ def average_precision(
     envelope = np.pad(envelope, ((0, 0), (0, 1)))
     recall = hits / num_truth
     places = [np.searchsorted(each, RECALLS, side="left") for each in recall]
-    return np.take_along_axis(envelope, np.stack(places), axis=1).mean(axis=1)
+    precisions: Values = np.take_along_axis(envelope, np.stack(places), axis=1).mean(axis=1)
+    return precisions
 
 
 def aggregated_jaccard(comparison: Comparison) -> float:

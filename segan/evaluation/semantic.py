@@ -66,10 +66,9 @@ def evaluate_semantic(
     """Scores of several segmenters on the same pixels, each picture read once.
 
     Probabilities are resampled to native resolution and the most probable region is taken. Pixels
-    without truth count nowhere. `miou` is the mean over the classes that occur, of intersection
-    over union in the whole set; pixels of regions that stand for no class are wrong. A segmenter
-    with a named object on a truth of two classes is not matched. Intervals resample pictures, with
-    the matching as it is. The records hold each picture's scores under that same matching.
+    without truth count nowhere. `miou` is the mean over the classes that occur; pixels of regions
+    that stand for no class are wrong. A named object on a truth of two classes is not matched.
+    Intervals resample pictures, with the matching as it is, which the records of each picture keep too.
 
     Args:
         rows: Name to segmenter.
@@ -80,8 +79,7 @@ def evaluate_semantic(
         matchings: By row, from `learn_matchings`; without them the truth scored against is used.
 
     Raises:
-        ConfigError: The data set has no classes, a row's regions cannot be matched, or a matching
-            is missing or of another size.
+        ConfigError: There are no classes, or regions cannot be matched, or a matching is missing.
         DataError: A picture lacks its truth or has an unknown class, or there is nothing to score.
     """
     class_names = class_names_of(dataset)
@@ -275,15 +273,13 @@ def _summary(
     per_picture = _per_picture(confusions, matching.one_to_one if matching else NAMED)
     ious = class_ious(*(counts.sum(axis=0) for counts in per_picture))
     values, intervals = _scores_with_intervals(per_picture)
-    values |= {
-        "nmi": normalised_mutual_information(confusions.total),
-        "ari": adjusted_rand_index(confusions.total),
-    }
+    values["nmi"] = normalised_mutual_information(confusions.total)
+    values["ari"] = adjusted_rand_index(confusions.total)
     if matching is not None:
         found = _scores_with_intervals(_per_picture(confusions, matching.many_to_one))
         values |= {f"{name}_many_to_one": value for name, value in found[0].items()}
         intervals |= {f"{name}_many_to_one": value for name, value in found[1].items()}
-    num_absent = int(np.count_nonzero(np.isnan(ious)))
+    num_absent = int(np.isnan(ious).sum())
     return Evaluation(
         protocol="semantic",
         dataset=dataset.name,

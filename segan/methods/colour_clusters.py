@@ -4,6 +4,8 @@ Source: Lloyd, "Least squares quantization in PCM", 1982, started by k-means++ (
 Vassilvitskii, SODA 2007), on the colours of a whole data set.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -70,17 +72,12 @@ class ColourKMeans(Segmenter):
         self.register_buffer("centres", torch.empty(0, 3))
 
     def fit(
-        self,
-        dataset: Dataset,
-        *,
-        num_pixels: int = 200_000,
-        num_pictures: int = 500,
-        seed: int = 0,
+        self, dataset: Dataset, *, num_pixels: int = 200_000, num_pictures: int = 500, seed: int = 0
     ) -> "ColourKMeans":
         """Find the centres in pixels drawn at random, as many from each picture; returns itself.
 
         Args:
-            dataset: Of which only pictures are looked at.
+            dataset: Only its pictures are looked at.
             num_pixels: How many at most, over all pictures.
             num_pictures: How many at most, drawn at random.
             seed: Of both draws, and of the first centres.
@@ -105,8 +102,8 @@ class ColourKMeans(Segmenter):
             self.num_regions,
             np.empty((0, 1), np.int32),  # no labels to start from
             criteria,
-            4,
-            cv2.KMEANS_PP_CENTERS,
+            attempts=4,
+            flags=cv2.KMEANS_PP_CENTERS,
         )
         self.centres = torch.from_numpy(centres[np.lexsort(centres.T[::-1])]).to(self.centres)
         return self
@@ -140,8 +137,8 @@ def _some_colours(image: Tensor, share: int, generator: np.random.Generator) -> 
 def _lab(image: Tensor) -> NDArray[np.float32]:
     """CIE Lab [H, W, 3] of a picture [3, H, W] in [0, 1]."""
     picture = image.permute(1, 2, 0).float().contiguous().numpy()
-    colours: NDArray[np.float32] = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.float32)
-    return colours
+    colours: Any = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    return np.asarray(colours, np.float32)
 
 
 def _one_hot(labels: Tensor, num_regions: int) -> Tensor:
