@@ -68,7 +68,7 @@ def evaluate_semantic(
     Probabilities are resampled to native resolution and the most probable region is taken. Pixels
     without truth count nowhere. `miou` is the mean over the classes that occur; pixels of regions
     that stand for no class are wrong. A named object on a truth of two classes is not matched.
-    Intervals resample pictures, with the matching as it is, which the records of each picture keep too.
+    Intervals resample pictures; they and the records of single pictures keep the matching.
 
     Args:
         rows: Name to segmenter.
@@ -76,7 +76,7 @@ def evaluate_semantic(
         split: What `dataset` is, for the record.
         limit: Only the first so many pictures.
         scale: Network pixels per picture pixel, `WindowSpec.scale`.
-        matchings: By row, from `learn_matchings`; without them the truth scored against is used.
+        matchings: By row, from `learn_matchings`; by default from the truth scored against.
 
     Raises:
         ConfigError: There are no classes, or regions cannot be matched, or a matching is missing.

@@ -4,8 +4,6 @@ Source: Lloyd, "Least squares quantization in PCM", 1982, started by k-means++ (
 Vassilvitskii, SODA 2007), on the colours of a whole data set.
 """
 
-from typing import Any
-
 import cv2
 import numpy as np
 import torch
@@ -137,8 +135,9 @@ def _some_colours(image: Tensor, share: int, generator: np.random.Generator) -> 
 def _lab(image: Tensor) -> NDArray[np.float32]:
     """CIE Lab [H, W, 3] of a picture [3, H, W] in [0, 1]."""
     picture = image.permute(1, 2, 0).float().contiguous().numpy()
-    colours: Any = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
-    return np.asarray(colours, np.float32)
+    colours: NDArray[np.float32] = np.empty_like(picture)
+    cv2.cvtColor(picture, cv2.COLOR_RGB2LAB, dst=colours)
+    return colours
 
 
 def _one_hot(labels: Tensor, num_regions: int) -> Tensor:
