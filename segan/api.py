@@ -25,8 +25,9 @@ from segan.data.sample import Dataset
 from segan.data.views import Units
 from segan.errors import ConfigError, DataError
 from segan.evaluation.cases import Cases
-from segan.evaluation.foreground import Row, compare, trivial_rows
+from segan.evaluation.foreground import compare, trivial_rows
 from segan.evaluation.results import Evaluation, git_commit, table
+from segan.evaluation.rows import Row
 from segan.files import written_aside
 from segan.methods.base import Method
 from segan.opening import Opened, opened

@@ -36,30 +36,6 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return values / dist.get_world_size()
 
 
-class _AllReduceMean(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
-        return mean_over_ranks(values)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        # Every process holds the same loss of the same mean, so the gradient of their mean loss
-        # reaches each process's share whole, divided by their number.
-        return mean_over_ranks(gradients[0])
-
-
-def all_reduce_mean(values: Tensor) -> Tensor:
-    """Values averaged over processes, differentiable: for statistics of the whole batch.
-
-    Gradients that are then averaged over processes, as data parallelism does, are those that one
-    process with the whole batch would have; a plain all-reduce loses a factor of their number.
-    """
-    if not active():
-        return values
-    averaged: Tensor = _AllReduceMean.apply(values)
-    return averaged
-
-
 def barrier() -> None:
     """Wait for all processes."""
     if active():
@@ -83,10 +59,10 @@ class _AllReduceMean(torch.autograd.Function):
     """A mean over processes is symmetric: backward is the same operation."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
         return mean_over_ranks(values.contiguous())
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
         return mean_over_ranks(gradient.contiguous())

@@ -17,8 +17,9 @@ from torch import Tensor
 from segan.data.sample import Dataset, Instances, Mask, Sample
 from segan.errors import ConfigError, DataError
 from segan.evaluation import metrics
+from segan.evaluation.rows import scaled_image
 from segan.segmenter import WindowSpec
-from segan.windows import Window, box_in_window, boxes_to_mask, crop, resize, window_around
+from segan.windows import Window, box_in_window, boxes_to_mask, crop, window_around
 
 BATCH_CASES = 64
 BATCH_PIXELS = 2**20
@@ -128,10 +129,7 @@ def batches(cases: Iterable[Case]) -> Iterator[list[Case]]:
 
 
 def _whole(sample: Sample, which: Cases) -> Case:
-    height, width = sample.image.shape[-2:]
-    scale = which.picture_scale
-    size = max(round(height * scale), 1), max(round(width * scale), 1)
-    image = resize(sample.image[None].float() / 255, size)[0].clamp(0, 1)
+    image = scaled_image(sample.image, which.picture_scale)
     truth, valid = _truth(sample)
     return Case(picture=sample.name, image=image, truth=truth.numpy(), valid=_array(valid))
 

@@ -18,7 +18,9 @@ from segan.errors import DataError
 from segan.evaluation import metrics
 from segan.evaluation.cases import Case, Cases, batches, cases_of
 from segan.evaluation.polarity import foreground_mask, oracle_iou
-from segan.evaluation.results import Evaluation, Record
+from segan.evaluation.results import CLIPPED, Evaluation, Record
+from segan.evaluation.rows import Row as Row  # importable from here too
+from segan.evaluation.rows import regions_of
 from segan.methods.classical import TRIVIAL_ROWS
 from segan.segmenter import Segmenter
 from segan.windows import resize
@@ -35,25 +37,6 @@ METRICS = (
 )
 
 Groups = NDArray[np.intp]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A segmenter and what a table says about it.
-
-    Attributes:
-        segmenter: Is put into evaluation mode.
-        clip: Whether its masks end at the box when windows are scored.
-        supervision: In training: "none", "backgrounds", "boxes" or "masks".
-        sha256: Of its file, if it came from one.
-        train_box_source: Where the boxes of its training came from, if from anywhere.
-    """
-
-    segmenter: Segmenter
-    clip: bool = False
-    supervision: str = "none"
-    sha256: str | None = None
-    train_box_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +112,11 @@ def _score_batch(row: Row, batch: list[Case]) -> list[Score]:
     return [_score(mask, case, row.clip, unnamed) for mask, case in zip(masks, batch, strict=True)]
 
 
-@torch.inference_mode()
 def _regions(segmenter: Segmenter, batch: list[Case]) -> Tensor:
     """The segmenter's partition [N, K, h, w] of cases of one size, on the CPU in fp32."""
-    segmenter.eval()
-    parameter = next(segmenter.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    images = torch.stack([case.image for case in batch]).to(device)
+    images = torch.stack([case.image for case in batch])
     boxes = [case.box for case in batch if case.box is not None]
-    if boxes:
-        return segmenter.forward_in_boxes(images, torch.stack(boxes).to(device)).float().cpu()
-    regions: Tensor = segmenter(images)
-    return regions.float().cpu()
+    return regions_of(segmenter, images, torch.stack(boxes) if boxes else None).cpu()
 
 
 def _score(mask: Tensor, case: Case, clip: bool, unnamed: bool) -> Score:
@@ -205,7 +181,7 @@ def _summary(
         undefined={name: mean.num_undefined for name, mean in means.items() if mean.num_undefined},
         polarity="border" if row.segmenter.foreground is None else "named",
         supervision={"train": row.supervision, "test": "boxes" if boxed else "none"},
-        postprocessing="clipped to the box" if boxed and row.clip else "none",
+        postprocessing=CLIPPED if boxed and row.clip else "none",
         segmenter_sha256=row.sha256,
         records=[_record(*names, score) for names, score in zip(scored, scores, strict=True)],
     )

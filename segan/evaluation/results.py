@@ -25,7 +25,19 @@ HEADINGS = {
     "boundary_iou": "edge\nIoU",
     "hausdorff_95": "HD95\npx",
     "iou_oracle_polarity": "oracle",
+    "miou": "mIoU [95 % interval]",
+    "accuracy": "accu-\nracy",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "miou_many_to_one": "mIoU\nn:1",
+    "ap": "AP",
+    "ap50": "AP50",
+    "ar100": "AR100",
+    "aji": "AJI",
+    "pq": "PQ [95 % interval]",
 }
+WITH_INTERVAL = ("iou", "miou", "pq")
+CLIPPED = "clipped to the box"
 
 
 @functools.cache
@@ -61,9 +73,12 @@ class Evaluation:
         num_instances: Objects scored, None for whole pictures.
         metrics: Name to value; None where no picture defines it.
         intervals: 95 % bootstrap interval over pictures of each metric that has a value.
-        undefined: How many scored things leave a metric undefined, where any do.
-        matching: How unnamed regions were matched to classes with the truth; "none" here.
-        polarity: "named" by the segmenter, or the label-free rule "border".
+        undefined: How many scored things, or classes, leave a metric undefined, where any do.
+        per_class: IoU by class name, None for classes that do not occur; None where there are no
+            classes.
+        matching: How unnamed regions were matched to classes with the truth; "none" if they were
+            not.
+        polarity: "named" by the segmenter, the label-free rule "border", or "matched" to classes.
         supervision: Of "none", "backgrounds", "boxes", "masks": in "train" and at "test".
         postprocessing: What was done to the predictions, in words; "none" if nothing.
         segmenter_sha256: Of the segmenter's file; None for a segmenter without one.
@@ -84,6 +99,7 @@ class Evaluation:
     metrics: dict[str, float | None]
     intervals: dict[str, tuple[float, float] | None]
     undefined: dict[str, int]
+    per_class: dict[str, float | None] | None = None
     matching: str = "none"
     polarity: str
     supervision: dict[str, str]
@@ -115,14 +131,16 @@ class Evaluation:
 def table(evaluations: Mapping[str, Evaluation], *, title: str = "") -> Table:
     """Rows of a comparison on one data set, for a terminal; evaluation.json holds the rest.
 
-    It fits 80 columns. The last column, where present, lets the truth choose between a mask and its
-    complement.
+    It fits 80 columns. "oracle", where present, lets the truth choose between a mask and its
+    complement, and "n:1" lets it give several regions to one class.
     """
     first = next(iter(evaluations.values()))
     if first.train_box_source:
         title = f"{title}\nboxes in training: {first.train_box_source}"
-    clipped = any(row.postprocessing != "none" for row in evaluations.values())
+    clipped = any(row.postprocessing == CLIPPED for row in evaluations.values())
     caption = f"tested with: {first.supervision['test']}" + ("; * ends at the box" * clipped)
+    matchings = {row.matching for row in evaluations.values()} - {"none"}
+    caption += "".join(f"; matched: {words}" for words in sorted(matchings))
     result = Table(
         title=title.strip() or None,
         caption=caption,
@@ -132,12 +150,14 @@ def table(evaluations: Mapping[str, Evaluation], *, title: str = "") -> Table:
         pad_edge=False,
     )
     shown = [name for name in HEADINGS if any(name in row.metrics for row in evaluations.values())]
+    if first.protocol == "foreground":
+        shown = [name for name in shown if name != "accuracy"]
     result.add_column("", no_wrap=True)
     result.add_column("train\nwith", no_wrap=True)
     for name in shown:
         result.add_column(HEADINGS[name], justify="right", no_wrap=True)
     for label, row in evaluations.items():
-        mark = "" if row.postprocessing == "none" else " *"
+        mark = " *" if row.postprocessing == CLIPPED else ""
         cells = [_cell(row, name) for name in shown]
         result.add_row(label + mark, row.supervision["train"], *cells)
     return result
@@ -149,5 +169,5 @@ def _cell(row: Evaluation, name: str) -> str:
         return "-"
     if name == "hausdorff_95":
         return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
-    interval = row.intervals.get(name) if name == "iou" else None
+    interval = row.intervals.get(name) if name in WITH_INTERVAL else None
     return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

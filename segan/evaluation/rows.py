@@ -1,0 +1,77 @@
+"""The rows of a comparison: segmenters, what a table says about them, and how they are run."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from segan.data.sample import Dataset, Sample
+from segan.errors import ConfigError
+from segan.segmenter import Segmenter
+from segan.windows import resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A segmenter and what a table says about it.
+
+    Attributes:
+        segmenter: Is put into evaluation mode.
+        clip: Whether its masks end at the box when windows are scored.
+        supervision: In training: "none", "backgrounds", "boxes" or "masks".
+        sha256: Of its file, if it came from one.
+        train_box_source: Where the boxes of its training came from, if from anywhere.
+    """
+
+    segmenter: Segmenter
+    clip: bool = False
+    supervision: str = "none"
+    sha256: str | None = None
+    train_box_source: str | None = None
+
+
+@torch.inference_mode()
+def regions_of(segmenter: Segmenter, images: Tensor, boxes: Tensor | None = None) -> Tensor:
+    """A segmenter's partition [N, K, H, W], in fp32 and on its own device.
+
+    Args:
+        segmenter: Is put into evaluation mode.
+        images: [N, 3, H, W] in [0, 1], on any device.
+        boxes: [N, 4] in pixels of `images`, for windows around boxes.
+    """
+    segmenter.eval()
+    parameter = next(segmenter.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    images = images.to(device)
+    if boxes is not None:
+        return segmenter.forward_in_boxes(images, boxes.to(device)).float()
+    regions: Tensor = segmenter(images)
+    return regions.float()
+
+
+def scaled_image(image: Tensor, scale: float) -> Tensor:
+    """A whole picture uint8 [3, H, W] as a segmenter sees it: float [3, h, w] in [0, 1]."""
+    height, width = image.shape[-2:]
+    size = max(round(height * scale), 1), max(round(width * scale), 1)
+    return resize(image[None].float() / 255, size)[0].clamp(0, 1)
+
+
+def native_regions(segmenter: Segmenter, image: Tensor, scale: float) -> Tensor:
+    """The regions [K, H, W] of a picture uint8 [3, H, W], seen at `scale`, at its own size."""
+    regions = regions_of(segmenter, scaled_image(image, scale)[None])
+    return resize(regions, (int(image.shape[-2]), int(image.shape[-1])))[0]
+
+
+def pictures_of(dataset: Dataset, *, limit: int | None, scale: float) -> Iterator[Sample]:
+    """The samples of a data set, or the first `limit` of them.
+
+    Raises:
+        ConfigError: The limit is below 1, or the scale not above 0.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}; it must be at least 1")
+    if not scale > 0:
+        raise ConfigError(f"scale is {scale}; it must be above 0")
+    for index in range(min(len(dataset), limit or len(dataset))):
+        yield dataset[index]
