@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from segan.data.datasets.bsds500 import Bsds500, Bsds500Config
 from segan.data.datasets.ccp import Ccp, CcpConfig
 from segan.data.datasets.dsb2018 import Dsb2018, Dsb2018Config
 from segan.data.datasets.folder import Folder, FolderConfig
@@ -13,7 +14,13 @@ from segan.data.datasets.wbc import Wbc, WbcConfig
 from segan.data.sample import Dataset, Split
 
 DataConfig = Annotated[
-    ShapesConfig | FolderConfig | Dsb2018Config | WbcConfig | CcpConfig | RaccoonConfig,
+    ShapesConfig
+    | FolderConfig
+    | Dsb2018Config
+    | WbcConfig
+    | CcpConfig
+    | RaccoonConfig
+    | Bsds500Config,
     Field(discriminator="type"),
 ]
 
@@ -24,6 +31,7 @@ DATASETS: dict[str, Any] = {
     "wbc": Wbc,
     "ccp": Ccp,
     "raccoon": Raccoon,
+    "bsds500": Bsds500,
 }
 
 
