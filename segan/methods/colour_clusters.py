@@ -129,15 +129,13 @@ def _some_colours(image: Tensor, share: int, generator: np.random.Generator) -> 
     """Colours [P, 3] of at most so many pixels of a picture uint8 [3, H, W]."""
     pixels = image.flatten(1)
     chosen = generator.permutation(pixels.shape[1])[:share]
-    return _lab((pixels[:, torch.from_numpy(chosen)].float() / 255)[:, None])[0]
+    return _lab((pixels[:, torch.from_numpy(chosen)].float() / 255)[:, None]).reshape(-1, 3)
 
 
 def _lab(image: Tensor) -> NDArray[np.float32]:
     """CIE Lab [H, W, 3] of a picture [3, H, W] in [0, 1]."""
     picture = image.permute(1, 2, 0).float().contiguous().numpy()
-    colours: NDArray[np.float32] = np.empty_like(picture)
-    cv2.cvtColor(picture, cv2.COLOR_RGB2LAB, dst=colours)
-    return colours
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2LAB), np.float32)
 
 
 def _one_hot(labels: Tensor, num_regions: int) -> Tensor:
