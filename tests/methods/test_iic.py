@@ -111,14 +111,15 @@ def test_information_rises_on_two_textures(collapsed):
     random = torch.Generator().manual_seed(0)
     images = torch.rand(8, 3, 16, 16, generator=random) * 0.1
     images[:, :, :, 8:] += 0.7
-    method = make(collapsed=collapsed, pair={"hue": 0.0, "brightness": 0.1, "contrast": 0.1})
+    pair = {"hue": 0.0, "brightness": 0.1, "contrast": 0.1}
+    method = make(collapsed=collapsed, num_overclusters=0, pair=pair)
     batch = pairs(8)._replace(images=images)
-    optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
-    for _ in range(60):
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+    for _ in range(30):
         for phase in method.phases:
             optimizer.zero_grad(set_to_none=True)
             found = method(phase.name, batch)
             found.total.backward()
             optimizer.step()
-    # One bit at most, less what displacement across the edge costs.
-    assert float(found.terms["information"]) > 0.5
+    # log 2 at most; displacement across the edge, one pixel in sixteen, costs about .18 of it.
+    assert float(found.terms["information"]) > 0.45
