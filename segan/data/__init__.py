@@ -4,8 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from segan.data.datasets.camvid import CamVid, CamVidConfig
 from segan.data.datasets.ccp import Ccp, CcpConfig
+from segan.data.datasets.colorseg import ColorSeg, ColorSegConfig
 from segan.data.datasets.dsb2018 import Dsb2018, Dsb2018Config
+from segan.data.datasets.eth_road import EthRoad, EthRoadConfig
 from segan.data.datasets.folder import Folder, FolderConfig
 from segan.data.datasets.raccoon import Raccoon, RaccoonConfig
 from segan.data.datasets.shapes import Shapes, ShapesConfig
@@ -13,7 +16,15 @@ from segan.data.datasets.wbc import Wbc, WbcConfig
 from segan.data.sample import Dataset, Split
 
 DataConfig = Annotated[
-    ShapesConfig | FolderConfig | Dsb2018Config | WbcConfig | CcpConfig | RaccoonConfig,
+    ShapesConfig
+    | FolderConfig
+    | Dsb2018Config
+    | WbcConfig
+    | CcpConfig
+    | RaccoonConfig
+    | CamVidConfig
+    | EthRoadConfig
+    | ColorSegConfig,
     Field(discriminator="type"),
 ]
 
@@ -24,6 +35,9 @@ DATASETS: dict[str, Any] = {
     "wbc": Wbc,
     "ccp": Ccp,
     "raccoon": Raccoon,
+    "camvid": CamVid,
+    "eth_road": EthRoad,
+    "colorseg": ColorSeg,
 }
 
 
