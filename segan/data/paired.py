@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from segan.data.images import find_images, read_image, reading
+from segan.data.images import UnreadableImage, find_images, read_image, reading
 from segan.data.inspection import inspect, require_pairs, require_size, require_some
 from segan.data.sample import Annotations, Sample, Split, Truth
 from segan.data.splits import Part, in_split, may_be_in
@@ -108,3 +108,16 @@ def read_lines(path: Path) -> list[str]:
     """
     with reading(path):
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def read_names(path: Path) -> list[str]:
+    """The picture names in a list file, one a line, without suffix.
+
+    Raises:
+        UnreadableImage: The file cannot be read as text, or a line leads to another folder.
+    """
+    names = [line.strip() for line in read_lines(path)]
+    for name in names:
+        if Path(name).name != name:
+            raise UnreadableImage(path, f"{name!r} is not the name of a picture")
+    return names
