@@ -173,6 +173,23 @@ def image_size(path: Path) -> tuple[int, int]:
     return (width, height) if orientation >= 5 else (height, width)
 
 
+def stored_mode(path: Path) -> str:
+    """How a picture is stored, from its header: Pillow's mode, such as "RGB", "L", "P" or "I;16".
+
+    Deep TIFFs that Pillow does not know have channels and type instead, such as "3 x uint16".
+
+    Raises:
+        UnreadableImage: The file is missing, empty or no picture.
+    """
+    with reading(path):
+        try:
+            with _opened(path, float("inf")) as picture:
+                return picture.mode
+        except UnidentifiedImageError:
+            with _first_page(path) as page:
+                return f"{page.samplesperpixel} x {page.dtype}"
+
+
 def _read_rgb(path: Path, max_megapixels: float) -> NDArray[np.uint8]:
     """Upright RGB pixels [H, W, 3]."""
     with reading(path):

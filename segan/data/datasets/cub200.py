@@ -22,7 +22,8 @@ class Cub200Config:
     """The set with its segmentations, which are a download of their own.
 
     Attributes:
-        root: The folder with `images.txt`, `images` and `segmentations`, or the one around it.
+        root: The folder with `images.txt` and `images`, or the one around it; `segmentations` in
+            either.
     """
 
     type: Literal["cub200"] = "cub200"
@@ -49,7 +50,10 @@ class Cub200(PairedImages):
         root = require_folder(config.root)
         if (root / "CUB_200_2011").is_dir():
             root = root / "CUB_200_2011"
-        images, masks = require_layout(root, "images"), require_layout(root, "segmentations")
+        images = require_layout(root, "images")
+        # The segmentations' own archive unpacks beside CUB_200_2011 rather than into it.
+        outside = config.root.expanduser() / "segmentations"
+        masks = outside if outside.is_dir() else require_layout(root, "segmentations")
         pairs = _pairs(root, images, masks)
         super().__init__(
             list(pairs.values()), root, split, read=read_objects, wrap=Mask, kind="mask (.png)"
