@@ -41,8 +41,8 @@ def list_sets(options: argparse.Namespace) -> int:  # noqa: ARG001
         row = (name, entry.truth, entry.supervision, "yes" if entry.archives else "no")
         table.add_row(*row, f"{entry.title}; {entry.count}; {entry.terms}")
     Console(highlight=False).print(table)
-    _OUT.print("supervision: what training can use besides pictures; truth is for evaluation only")
-    _OUT.print("get: whether `segan data get NAME` fetches it; else see `segan data info NAME`")
+    _OUT.print("supervision: what training can use besides pictures; truth is for evaluation")
+    _OUT.print("get: whether `segan data get NAME` fetches it; else see segan data info NAME")
     return 0
 
 
