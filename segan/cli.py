@@ -1,4 +1,4 @@
-"""The command line: `segan train | evaluate | predict | export`.
+"""The command line: `segan train | evaluate | predict | export | data`.
 
 Reading arguments and printing help import neither torch nor pydantic; a command does, once it is
 known to be well formed.
@@ -44,6 +44,22 @@ Write a segmenter as one file that needs no segan, and check that it gives the s
 
   segan export runs/shapes --format onnx --out segmenter.onnx
 """
+_DATA = """\
+Data sets: which there are, how they are laid out, whether a copy is sound, and fetching them.
+
+  segan data list
+  segan data info camvid
+  segan data check PICTURES
+  segan data check --data camvid --root PATH/TO/CamVid
+  segan data get cub200 --out data/cub200
+"""
+_DATA_GET = """\
+Fetch a data set's public files, check their digests and unpack them into a new folder.
+
+Run again, a stopped transfer goes on. For a mirror, or a set that has no file of known digest, give
+--url, --sha256 and --size. Sets on licence or request say where to ask. Nothing else in segan uses
+the network.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(_verb(verbs, "evaluate", "score a segmenter against ground truth", _EVALUATE))
     _add_predict(_verb(verbs, "predict", "write masks for pictures", _PREDICT))
     _add_export(_verb(verbs, "export", "write a segmenter as ONNX", _EXPORT))
+    _add_data(_verb(verbs, "data", "list, describe, check and fetch data sets", _DATA))
     return parser
 
 
@@ -200,3 +217,35 @@ def _export(options: argparse.Namespace) -> int:
     from segan import commands
 
     return commands.export_segmenter(options)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    listing = _verb(verbs, "list", "a table of all data sets", "All data sets.")
+    listing.set_defaults(run=_data, function="list_sets")
+    info = _verb(verbs, "info", "one data set", "What a data set holds, its terms and its layout.")
+    info.add_argument("name", metavar="NAME", help="data set, such as camvid")
+    info.set_defaults(run=_data, function="info")
+    check = _verb(verbs, "check", "look at every picture", "Look at every picture, or sample.")
+    check.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="a folder of pictures")
+    check.add_argument("--data", metavar="NAME", help="instead: a data set and its ground truth")
+    check.add_argument("--root", metavar="DIR", help="where that data set is")
+    check.add_argument(
+        "--set", action="append", default=[], metavar="key=value", help="data set setting"
+    )
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the report here")
+    check.set_defaults(run=_data, function="check")
+    get = _verb(verbs, "get", "fetch a data set", _DATA_GET)
+    get.add_argument("name", metavar="NAME", help="data set, such as cub200")
+    get.add_argument("--out", type=Path, metavar="DIR", help="new folder (default: data/NAME)")
+    get.add_argument("--url", help="archive to fetch instead of the set's own")
+    get.add_argument("--sha256", help="its digest, hexadecimal")
+    get.add_argument("--size", type=int, metavar="BYTES", help="its size")
+    get.set_defaults(run=_data, function="get_set")
+
+
+def _data(options: argparse.Namespace) -> int:
+    from segan import data_commands
+
+    code: int = getattr(data_commands, options.function)(options)
+    return code

@@ -218,7 +218,8 @@ def _explain(cls: Any, tree: Tree, problem: Any) -> str:
     text = repr(problem["input"])
     given = f"{repr(name) if name else 'it'} is {text if len(text) <= 80 else text[:77] + '...'}"
     if kind == "literal_error":
-        valid = re.findall(r"'([^']+)'", context["expected"])
+        expected = context["expected"]
+        valid = re.findall(r"'([^']+)'", expected) or re.findall(r"-?\d+", expected)
         return f"{given}; {_one_of(problem['input'], valid)}"
     if kind in ("dataclass_type", "dict_type", "model_attributes_type"):
         return f"{given}; it must be a mapping of keys to values"
@@ -232,7 +233,7 @@ def _explain(cls: Any, tree: Tree, problem: Any) -> str:
 
 
 def _one_of(word: Any, valid: list[str]) -> str:
-    near = difflib.get_close_matches(str(word), valid, n=1)
+    near = difflib.get_close_matches(word, valid, n=1) if isinstance(word, str) else []
     return (f"did you mean {near[0]!r}? " if near else "") + f"valid: {', '.join(valid)}"
 
 

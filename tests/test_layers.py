@@ -24,7 +24,7 @@ LAYERS = (
     ("checkpoint", "evaluation", "export"),
     ("opening", "training"),
     ("api", "predict"),
-    ("commands",),
+    ("commands", "data_commands"),
     ("cli",),
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
@@ -97,7 +97,8 @@ def test_help_imports_nothing_heavy() -> None:
     program = """
 import sys
 from segan.cli import main
-for arguments in (["--help"], ["train", "--help"], ["evaluate", "--help"], ["predict", "--help"]):
+for arguments in (["--help"], ["train", "--help"], ["evaluate", "--help"], ["predict", "--help"],
+                  ["data", "--help"], ["data", "get", "--help"]):
     try:
         main(arguments)
     except SystemExit as stop:

@@ -102,10 +102,10 @@ def test_interrupted_runs_leave_only_whole_files(tmp_path, model, pictures, monk
     out = tmp_path / "out"
     write = predict._write
 
-    def fail_late(folder, result):
+    def fail_late(folder, partition, result):
         if result[0].name == "x":
             raise KeyboardInterrupt
-        return write(folder, result)
+        return write(folder, partition, result)
 
     monkeypatch.setattr(predict, "_write", fail_late)
     with pytest.raises(KeyboardInterrupt):

@@ -28,6 +28,7 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ORIENTATION = 0x0112
 _DEEP_GRAY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "F"})
+_LABEL_MODES = frozenset({"1", "L", "P", "I"}) | _DEEP_GRAY_MODES - {"F"}
 
 # Share of pixels, in percent, left outside at either end when deep files are scaled to 8 bits.
 _OUTLIERS = 0.02
@@ -137,6 +138,22 @@ def read_mask(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> Tensor:
     return torch.from_numpy(levels.copy())
 
 
+def read_labels(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> Tensor:
+    """The numbers stored in a label map, int32 [H, W], upright: gray levels or palette indices.
+
+    Raises:
+        UnreadableImage: As for pictures, or the file has colours or fractions for numbers.
+    """
+    with reading(path), _opened(path, max_megapixels) as picture:
+        if picture.mode not in _LABEL_MODES:
+            raise UnreadableImage(
+                path, f"a label map has one whole number per pixel, this has mode {picture.mode}"
+            )
+        picture.load()
+        labels = _upright(np.asarray(picture), picture.getexif().get(_ORIENTATION, 1))
+    return torch.from_numpy(labels.astype(np.int32))
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width of the upright picture, from the header alone.
 
@@ -154,6 +171,23 @@ def image_size(path: Path) -> tuple[int, int]:
                 height, width = page.imagelength, page.imagewidth
                 orientation = _page_orientation(page)
     return (width, height) if orientation >= 5 else (height, width)
+
+
+def stored_mode(path: Path) -> str:
+    """How a picture is stored, from its header: Pillow's mode, such as "RGB", "L", "P" or "I;16".
+
+    Deep TIFFs that Pillow does not know have channels and type instead, such as "3 x uint16".
+
+    Raises:
+        UnreadableImage: The file is missing, empty or no picture.
+    """
+    with reading(path):
+        try:
+            with _opened(path, float("inf")) as picture:
+                return picture.mode
+        except UnidentifiedImageError:
+            with _first_page(path) as page:
+                return f"{page.samplesperpixel} x {page.dtype}"
 
 
 def _read_rgb(path: Path, max_megapixels: float) -> NDArray[np.uint8]:

@@ -66,12 +66,17 @@ def inspect(files: Mapping[str, Path], root: Path) -> tuple[list[Picture], tuple
     if not files:
         kinds = " ".join(sorted(SUFFIXES))
         raise ConfigError(f"data.root: no images in {one_line(str(root))} (looked for {kinds})")
+    good, bad = look_at(files)
+    require_readable(len(files), bad, root)
+    return good, bad
+
+
+def look_at(files: Mapping[str, Path]) -> tuple[list[Picture], tuple[Skipped, ...]]:
+    """Decodes every file once: the readable pictures and the others, each in the order given."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results = list(pool.map(_inspect_one, files.items()))
     good = [result for result in results if isinstance(result, Picture)]
-    bad = tuple(result for result in results if isinstance(result, Skipped))
-    require_readable(len(files), bad, root)
-    return good, bad
+    return good, tuple(result for result in results if isinstance(result, Skipped))
 
 
 def require_readable(count: int, skipped: Sequence[Skipped], root: Path) -> None:

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from segan.data.datasets.camvid import CamVid, CamVidConfig
 from segan.data.datasets.ccp import Ccp, CcpConfig
+from segan.data.datasets.colorseg import ColorSeg, ColorSegConfig
 from segan.data.datasets.dsb2018 import Dsb2018, Dsb2018Config, look_of
+from segan.data.datasets.eth_road import EthRoad, EthRoadConfig
 from segan.data.datasets.raccoon import Raccoon, RaccoonConfig
 from segan.data.datasets.wbc import Wbc, WbcConfig
 from segan.data.images import read_image
 from segan.data.inspection import inspect
-from segan.data.sample import Instances, Mask, Sample, Split
+from segan.data.sample import Annotations, Classes, Instances, Mask, Sample, Split
+from segan.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("all", "train", "dev", "test")
 
@@ -38,6 +42,11 @@ def check(sample: Sample) -> None:
         assert sample.boxes is not None
         assert sample.truth.labels.shape == (height, width)
         assert int(sample.truth.labels.max()) == len(sample.boxes)
+    if isinstance(sample.truth, Classes):
+        assert sample.truth.labels.shape == (height, width)
+        assert sample.truth.labels.dtype == torch.int32
+    if isinstance(sample.truth, Annotations):
+        assert all(labels.shape == (height, width) for labels in sample.truth.labels)
 
 
 def digests(folder: Path, suffix: str, names: list[str]) -> list[str]:
@@ -90,3 +99,47 @@ def test_raccoon(data: Path) -> None:
         names = [f"raccoon-{number}" for number in pair]
         one, copy = digests(data / "raccoon" / "images", ".jpg", names)
         assert one == copy
+
+
+def test_camvid(data: Path) -> None:
+    config = CamVidConfig(root=data / "CamVid")
+    datasets = {split: CamVid(config, split) for split in ("all", "train", "dev")}
+    assert [len(dataset) for dataset in datasets.values()] == [113, 92, 21]
+    with pytest.raises(DataError, match="is in the split 'test'"):
+        CamVid(config, "test")
+    counts = torch.zeros(12)
+    for index in range(113):
+        sample = datasets["all"][index]
+        check(sample)
+        assert isinstance(sample.truth, Classes)
+        counts += torch.bincount(sample.truth.labels.flatten().long() + 1, minlength=12)
+    shares = dict(zip(("void", *CamVid.class_names), (counts / counts.sum()).tolist(), strict=True))
+    assert shares["void"] == pytest.approx(0.035, abs=0.002)
+    assert max(shares, key=lambda name: shares[name]) == "road"
+    assert all(0.003 < shares[name] < 0.011 for name in ("bicyclist", "pedestrian", "pole"))
+
+
+def test_eth_road(data: Path) -> None:
+    config = EthRoadConfig(root=data / "ETH-road")
+    datasets = {split: EthRoad(config, split) for split in SPLITS}
+    assert [len(dataset) for dataset in datasets.values()] == [40, 24, 11, 5]
+    samples = [datasets["all"][i] for i in range(40)]
+    for sample in samples:
+        check(sample)
+    shares = [s.truth.mask.float().mean() for s in samples if isinstance(s.truth, Mask)]
+    assert torch.stack(shares).mean() == pytest.approx(0.1906, abs=5e-4)
+
+
+def test_colorseg(data: Path) -> None:
+    config = ColorSegConfig(root=data / "colorsegdataset")
+    datasets = {split: ColorSeg(config, split) for split in SPLITS}
+    assert [len(dataset) for dataset in datasets.values()] == [32, 21, 6, 5]
+    regions = {}
+    for sample in (datasets["all"][i] for i in range(32)):
+        check(sample)
+        assert isinstance(sample.truth, Annotations)
+        (labels,) = sample.truth.labels
+        regions[sample.name] = int(labels.max())
+    assert sum(name.startswith("Selected-SFU/") for name in regions) == 20
+    assert regions["IITP-close/BONCH-01"] == 11
+    assert regions["Selected-SFU/specular_8_bit_tape-1"] == 5  # RGBA, and black besides
