@@ -15,6 +15,9 @@ from segan.errors import SeganError
 # Beside train.py in a checkout; a run with nothing named trains this.
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "cut_paste" / "shapes.yaml"
 
+# What `segan.commands` has a function for each of.
+_PROTOCOLS = ["foreground", "regions", "boundaries"]
+
 _TRAIN = """\
 Train a mask generator without ever seeing a mask.
 
@@ -31,6 +34,11 @@ Score a segmenter against ground truth, beside trivial guesses scored by the sam
   segan evaluate runs/shapes --data shapes --split test --boxes gt
   segan evaluate runs/dsb2018 --data dsb2018 --root PATH/TO/DSB2018 --set look=dark --boxes gt
   segan evaluate otsu --data wbc --root PATH/TO/segmentation_WBC
+  segan evaluate kmeans --data bsds500 --root PATH/TO/BSDS500 --split dev --protocol regions
+
+The protocols regions and boundaries also take a folder of predictions in place of a segmenter, one
+file per picture: label maps (.mat with a cell segs, .npy, .npz, .png) or hierarchies (.mat with
+ucm2); for boundaries an 8-bit gray .png holds contour strengths.
 """
 _PREDICT = """\
 Write masks and overlays for pictures and folders of pictures.
@@ -145,7 +153,8 @@ def _train(options: argparse.Namespace) -> int:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "segmenter", help="a run, a segmenter or .onnx file, or a training-free one such as otsu"
+        "segmenter",
+        help="a run, a segmenter or .onnx file, a training-free one such as otsu, or predictions",
     )
     parser.add_argument("--data", required=True, metavar="NAME", help="data set, such as dsb2018")
     parser.add_argument("--root", metavar="DIR", help="where the data set is")
@@ -153,7 +162,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="key=value", help="data set setting"
     )
     parser.add_argument("--split", choices=["train", "dev", "test", "all"], default="test")
-    parser.add_argument("--protocol", choices=["foreground"], default="foreground")
+    parser.add_argument("--protocol", choices=_PROTOCOLS, default=_PROTOCOLS[0])
     parser.add_argument(
         "--boxes", metavar="gt|FILE", help="score windows around boxes: the data set's, or a file's"
     )
@@ -165,6 +174,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     _add_window(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument(
+        "--levels", type=int, metavar="N", help="scales per picture, for regions and boundaries"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that score, likewise (default: cores)"
+    )
     parser.add_argument("--trivial", action="store_true", help="also score the trivial guesses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write scores per picture here")

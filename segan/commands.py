@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from accelerate import PartialState
@@ -10,13 +10,17 @@ from rich.console import Console
 
 from segan import api, config, data, export
 from segan import predict as prediction
-from segan.checkpoint import load_segmenter
+from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.config import settings
 from segan.data import DataConfig
 from segan.data.sample import Dataset, Split
 from segan.errors import ConfigError
+from segan.evaluation.annotated import evaluate_annotated
 from segan.evaluation.cases import Cases
-from segan.evaluation.foreground import compare, trivial_rows
+from segan.evaluation.foreground import Row, compare, trivial_rows
+from segan.evaluation.partitions import NUM_LEVELS
+from segan.evaluation.predictions import PredictionFolder, open_predictions
+from segan.evaluation.results import Evaluation
 from segan.files import written_aside
 from segan.opening import open_segmenter
 from segan.segmenter import WindowSpec
@@ -60,12 +64,22 @@ def evaluate(options: argparse.Namespace) -> int:
     """`segan evaluate`."""
     _require_file(options.json, ".json")
     _require_file(options.csv, ".csv")
+    results = _PROTOCOLS[options.protocol](options)
+    api.show(results if options.boxes else api.as_whole(results), _OUT)
+    if options.json:
+        api.write_results(options.json, results)
+    if options.csv:
+        with written_aside(options.csv) as aside:
+            next(iter(results.values())).write_csv(aside)
+    return 0
+
+
+def _evaluate_foreground(options: argparse.Namespace) -> dict[str, Evaluation]:
+    _refuse(options, "levels", "workers")
     opened = open_segmenter(options.segmenter)
     given = _given_window(options)
     spec = opened.windows(given) if options.boxes else opened.window
-    split: Split = options.split
-    dataset = _dataset(options, split)
-    api.report_skipped(dataset)
+    dataset = _scored_split(options)
     which = Cases(
         windows="none" if options.boxes is None else "box",
         spec=spec,
@@ -76,14 +90,52 @@ def evaluate(options: argparse.Namespace) -> int:
     rows = {opened.label: api.row_of(opened)}
     if options.trivial:
         rows |= {name: found for name, found in trivial_rows(which).items() if name not in rows}
-    results = compare(rows, dataset, which, split=split)
-    api.show(results if options.boxes else api.as_whole(results), _OUT)
-    if options.json:
-        api.write_results(options.json, results)
-    if options.csv:
-        with written_aside(options.csv) as aside:
-            results[opened.label].write_csv(aside)
-    return 0
+    return compare(rows, dataset, which, split=options.split)
+
+
+def _evaluate_annotated(options: argparse.Namespace) -> dict[str, Evaluation]:
+    """The protocols regions and boundaries."""
+    _refuse(options, "boxes", "jitter", "shift", "size", "context", "trivial")
+    path = Path(options.segmenter)
+    source: Row | PredictionFolder
+    if path.is_dir() and not (path / FILE_NAME).is_file():
+        label, scale, source = path.resolve().name, 1.0, open_predictions(path)
+        _refuse(options, "levels")
+    else:
+        opened = open_segmenter(options.segmenter)
+        label, scale, source = opened.label, opened.scale, api.row_of(opened)
+    return evaluate_annotated(
+        {label: source},
+        _scored_split(options),
+        kind=options.protocol,
+        split=options.split,
+        num_levels=NUM_LEVELS if options.levels is None else options.levels,
+        scale=scale,
+        workers=options.workers,
+        limit=options.limit,
+    )
+
+
+# The names are those of `segan.cli`, which knows nothing of torch.
+_PROTOCOLS: Mapping[str, Callable[[argparse.Namespace], dict[str, Evaluation]]] = {
+    "foreground": _evaluate_foreground,
+    "regions": _evaluate_annotated,
+    "boundaries": _evaluate_annotated,
+}
+
+
+def _refuse(options: argparse.Namespace, *names: str) -> None:
+    """Raise ConfigError if one of these was given: it would change nothing."""
+    for name in names:
+        if getattr(options, name) not in (None, False, 0.0):
+            what = f"the protocol {options.protocol}"
+            raise ConfigError(f"--{name} means nothing for {options.segmenter} and {what}")
+
+
+def _scored_split(options: argparse.Namespace) -> Dataset:
+    dataset = _dataset(options, options.split)
+    api.report_skipped(dataset)
+    return dataset
 
 
 def _require_file(path: Path | None, suffix: str) -> None:

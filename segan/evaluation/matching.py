@@ -28,6 +28,10 @@ COST_STEPS = 100  # to the pixel
 # small ones together, as each call has a price too.
 _POOLED_PIXELS = 200
 
+_EXACT = 2.0**50  # integers up to here, and sums of a few, are exact as floats
+
+_EXACT = 2.0**50  # integers up to here, and sums of a few, are exact as floats
+
 # It has a faster start for square problems, worth it if they are not much larger.
 _SQUARE = 1.25
 
@@ -97,8 +101,16 @@ class _Person:
         self.num_pixels = len(own)
         self._around: Indices = own[:, None] + (rows * width + columns)[near]
         # SciPy takes a cost of 0 for no pair at all.
-        self._costs = np.rint(distances[near] * COST_STEPS) + 1
-        self._alone = float(np.rint(OUTLIER_COST * max_distance * COST_STEPS))
+        costs = np.rint(distances[near] * COST_STEPS) + 1
+        alone = float(np.rint(OUTLIER_COST * max_distance * COST_STEPS))
+        # Among equals the pairing decides whose predicted pixels come last, row by row, so that
+        # the result is one whatever is solved together. Everything stays an exact integer.
+        num_places = int(truth.shape[0] + 2 * reach) * width
+        most = _EXACT / (alone * max(self.num_pixels, 1))
+        self._num_ranks = max(int(min(num_places, most)), 1)
+        self._ranks_per_place = self._num_ranks / num_places
+        unit = max(self.num_pixels, 1) * self._num_ranks
+        self._costs, self._alone = costs * unit, alone * unit
         self._solved: dict[bytes, Mask] = {}
 
     def match(self, numbers: NDArray[np.int32], places: Indices) -> Mask:
@@ -110,7 +122,9 @@ class _Person:
         """
         found = numbers[self._around]
         true, step = np.nonzero(found >= 0)
-        edges = _Edges(found[true, step].astype(np.intp), true, self._costs[step])
+        predicted = found[true, step].astype(np.intp)
+        ranks = self._num_ranks - np.floor(places[predicted] * self._ranks_per_place)
+        edges = _Edges(predicted, true, self._costs[step] + ranks)
         matched = np.zeros(len(places), np.bool_)
         solved: dict[bytes, Mask] = {}
         new: list[tuple[bytes, Indices, _Edges]] = []
@@ -121,11 +135,8 @@ class _Person:
             else:
                 new.append((key, pixels, piece))
         for pool in _pools(new):
-            _solve(
-                _Edges(*map(np.concatenate, zip(*(e for *_, e in pool), strict=True))),
-                self._alone,
-                matched,
-            )
+            together = zip(*(piece for *_, piece in pool), strict=True)
+            _solve(_Edges(*map(np.concatenate, together)), self._alone, matched)
         for key, pixels, _ in new:
             solved[key] = matched[pixels]
         self._solved = solved
@@ -161,11 +172,13 @@ def _pools(
 ) -> Iterator[list[tuple[bytes, Indices, _Edges]]]:
     """Consecutive pieces, so many that a pool has enough pixels to be worth a call."""
     pool: list[tuple[bytes, Indices, _Edges]] = []
+    num_pixels = 0
     for piece in pieces:
         pool.append(piece)
-        if sum(len(pixels) for _, pixels, _ in pool) >= _POOLED_PIXELS:
+        num_pixels += len(piece[1])
+        if num_pixels >= _POOLED_PIXELS:
             yield pool
-            pool = []
+            pool, num_pixels = [], 0
     if pool:
         yield pool
 
@@ -192,19 +205,10 @@ def _assign(first: Indices, second: Indices, costs: Costs, alone: float) -> Indi
         alone: Cost of a pixel without a partner.
     """
     num_first, num_second = int(first.max()) + 1, int(second.max()) + 1
-    own, other = np.arange(num_first), np.arange(num_second)
     # A private partner for each pixel of the first side stands for none.
-    rows, columns = [first, own], [second, num_second + own]
-    values = [costs, np.full(num_first, alone)]
-    if num_second < _SQUARE * num_first:
-        # And of the second side; a pair of pixels leaves its two private partners to each other.
-        rows += [num_first + other, num_first + second]
-        columns += [other, num_second + first]
-        values += [np.full(num_second, alone), np.ones(len(costs))]
-    size = num_first + num_second
-    shape = (size if len(rows) > 2 else num_first, size)
-    graph = csr_matrix(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape
-    )
-    partners: Indices = min_weight_full_bipartite_matching(graph)[1][:num_first]
+    own = np.arange(num_first)
+    values = np.concatenate([costs, np.full(num_first, alone)])
+    ends = np.concatenate([first, own]), np.concatenate([second, num_second + own])
+    graph = csr_matrix((values, ends), shape=(num_first, num_second + num_first))
+    partners: Indices = min_weight_full_bipartite_matching(graph)[1]
     return partners

@@ -35,6 +35,15 @@ HEADINGS = {
     "ar100": "AR100",
     "aji": "AJI",
     "pq": "PQ [95 % interval]",
+    "covering_ods": "covering\nODS",
+    "covering_ois": "OIS",
+    "covering_best": "best",
+    "pri_ods": "PRI\nODS",
+    "pri_ois": "OIS",
+    "vi_ods": "VI bits\nODS",
+    "vi_ois": "OIS",
+    "f_ods": "F\nODS",
+    "f_ois": "OIS",
 }
 WITH_INTERVAL = ("iou", "miou", "pq")
 CLIPPED = "clipped to the box"
@@ -81,6 +90,8 @@ class Evaluation:
         polarity: "named" by the segmenter, the label-free rule "border", or "matched" to classes.
         supervision: Of "none", "backgrounds", "boxes", "masks": in "train" and at "test".
         postprocessing: What was done to the predictions, in words; "none" if nothing.
+        best_scales: The common scale of all pictures at which each metric that has one is best: a
+            threshold, or the number of a level, from 1; None where there are no scales.
         segmenter_sha256: Of the segmenter's file; None for a segmenter without one.
         segan_version: Of this program.
         git_commit: Of this program's checkout, or None.
@@ -104,6 +115,7 @@ class Evaluation:
     polarity: str
     supervision: dict[str, str]
     postprocessing: str = "none"
+    best_scales: dict[str, float] | None = None
     segmenter_sha256: str | None = None
     segan_version: str = segan.__version__
     git_commit: str | None = field(default_factory=git_commit)
@@ -137,8 +149,10 @@ def table(evaluations: Mapping[str, Evaluation], *, title: str = "") -> Table:
     first = next(iter(evaluations.values()))
     if first.train_box_source:
         title = f"{title}\nboxes in training: {first.train_box_source}"
-    clipped = any(row.postprocessing == CLIPPED for row in evaluations.values())
-    caption = f"tested with: {first.supervision['test']}" + ("; * ends at the box" * clipped)
+    caption = f"tested with: {first.supervision['test']}"
+    done = {row.postprocessing for row in evaluations.values()} - {"none"}
+    if done:
+        caption += "; * " + "; ".join(sorted(done)).replace("clipped to", "ends at")
     matchings = {row.matching for row in evaluations.values()} - {"none"}
     caption += "".join(f"; matched: {words}" for words in sorted(matchings))
     result = Table(
@@ -157,7 +171,7 @@ def table(evaluations: Mapping[str, Evaluation], *, title: str = "") -> Table:
     for name in shown:
         result.add_column(HEADINGS[name], justify="right", no_wrap=True)
     for label, row in evaluations.items():
-        mark = " *" if row.postprocessing == CLIPPED else ""
+        mark = "" if row.postprocessing == "none" else " *"
         cells = [_cell(row, name) for name in shown]
         result.add_row(label + mark, row.supervision["train"], *cells)
     return result
