@@ -129,9 +129,9 @@ class ResponseNetwork(nn.Module):
         super().__init__()
         width = config.channels
         inputs = [3, *[width] * (config.num_convs - 1)]
-        self.convs = nn.ModuleList(skip_init(nn.Conv2d, n, width, 3) for n in inputs)
+        self.convs = nn.ModuleList(_empty_conv(n, width, 3) for n in inputs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in inputs)
-        self.classify = skip_init(nn.Conv2d, width, width, 1)
+        self.classify = _empty_conv(width, width, 1)
         self.normalize = nn.BatchNorm2d(width)
         generator = torch.Generator().manual_seed(config.seed)
         for conv in (*self.convs, self.classify):
@@ -146,6 +146,14 @@ class ResponseNetwork(nn.Module):
             hidden = norm(conv(_padded(hidden)).relu())
         responses: Tensor = self.normalize(self.classify(hidden))
         return responses
+
+
+def _empty_conv(inputs: int, outputs: int, side: int) -> nn.Conv2d:
+    """Without weights yet, so that no global random numbers are drawn."""
+    conv: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
+        nn.Conv2d, inputs, outputs, side
+    )
+    return conv
 
 
 def _padded(images: Tensor) -> Tensor:
@@ -249,7 +257,7 @@ def _fit(image: Tensor, config: FeatureClusteringConfig) -> _Fit:
         else:
             total = similarity_loss(responses, majority(labels, segments))
         optimizer.zero_grad()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return _Fit(network, images, weights, last)
 

@@ -139,6 +139,8 @@ class KMeansLab(ClassSegmenter):
         """At most as many clusters as there are different features."""
         features = self.features(picture).reshape(picture.shape[0] * picture.shape[1], -1)
         num_clusters = min(int(scale), self.num_different(picture))
+        if num_clusters == 1:
+            return np.zeros(picture.shape[:2], np.int32)
         criteria = (cv2.TERM_CRITERIA_MAX_ITER + cv2.TERM_CRITERIA_EPS, 50, 0.1)
         start = np.zeros((len(features), 1), np.int32)  # unused
         cv2.setRNGSeed(0)
@@ -178,7 +180,7 @@ class KMeansLabXy(KMeansLab):
 
     def num_different(self, picture: Picture) -> int:
         """As many as pixels: no two are in one place."""
-        return picture.shape[0] * picture.shape[1]
+        return picture.size // 3
 
 
 class ChanVese(ClassSegmenter):
@@ -197,10 +199,12 @@ class ChanVese(ClassSegmenter):
         gray = luminance(picture)
         if (gray == gray[0, 0]).all():
             return np.zeros(gray.shape, np.int32)
+        height, width = gray.shape
+        wide = np.pad(gray, ((0, int(height == 1)), (0, int(width == 1))), mode="edge")
         level_set: NDArray[Any] = morphological_chan_vese(  # type: ignore[no-untyped-call]
-            gray / 255, num_iter=30, smoothing=int(scale)
+            wide / 255, num_iter=30, smoothing=int(scale)
         )
-        return level_set
+        return level_set[:height, :width]
 
 
 class RandomWalker(ClassSegmenter):
@@ -224,7 +228,7 @@ class RandomWalker(ClassSegmenter):
         if seeds.all():
             return seeds
         walked: NDArray[Any] = random_walker(
-            picture / 255, seeds, beta=130, mode="cg_j", channel_axis=-1, prob_tol=0.1
+            picture / 255, seeds, beta=130, mode="cg_j", channel_axis=-1, prob_tol=1
         )
         return walked
 
@@ -306,10 +310,10 @@ class SlicNormalizedCut(SweptSegmenter):
     Shi and Malik, "Normalized cuts and image segmentation", TPAMI 2000, on 400 superpixels (SLIC,
     compactness 30). The affinity of two that touch is exp(-d^2 / sigma), d their distance in RGB of
     0 to 255 and sigma 255, as in scikit-image. The knob is the greatest cost of a cut that is
-    made, from 1e-6 to .05.
+    made, from 1e-6 to .02.
     """
 
-    scales = Scales(1e-6, 5e-2, 2e-3)
+    scales = Scales(1e-6, 2e-2, 2e-3)
 
     def cuts(self, picture: Picture, scales: Sequence[float]) -> list[NDArray[Any]]:
         """One per cost, all of one tree of cuts."""
