@@ -263,15 +263,18 @@ def _fit(image: Tensor, config: FeatureClusteringConfig) -> _Fit:
 
 
 def _shrunk(image: Tensor, longest_side: int | None) -> Tensor:
-    """A picture [3, H, W] as a batch [1, 3, h, w] without side longer than this; never a view."""
-    if image.ndim != 3 or image.shape[0] != 3 or min(image.shape) == 0:
+    """A picture [3, H, W] as a batch [1, 3, h, w] without side longer than this; never a view.
+
+    A single pixel becomes two, since batch normalisation needs a variance.
+    """
+    if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
         raise ConfigError(f"an image of shape {list(image.shape)} is not [3, height, width]")
     images = image.detach().clone().float()[None]
     longest = max(image.shape[1:])
-    if longest_side is None or longest <= longest_side:
-        return images
-    size = [max(round(side * longest_side / longest), 1) for side in image.shape[1:]]
-    return F.interpolate(images, size, mode="bilinear", antialias=True)
+    if longest_side is not None and longest > longest_side:
+        size = [max(round(side * longest_side / longest), 1) for side in image.shape[1:]]
+        images = F.interpolate(images, size, mode="bilinear", antialias=True)
+    return images.repeat(1, 1, 1, 2) if images[0, 0].numel() == 1 else images
 
 
 def _segments(images: Tensor, config: FeatureClusteringConfig, *, share: float) -> Tensor:
