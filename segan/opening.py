@@ -10,7 +10,11 @@ from segan.device import best_device
 from segan.errors import ConfigError
 from segan.export import load_exported
 from segan.methods.classical import TRIVIAL_ROWS
+from segan.methods.feature_clustering import FeatureClustering
+from segan.methods.partitions import PARTITION_ROWS
 from segan.segmenter import Segmenter, WindowSpec
+
+FEATURE_CLUSTERING = "feature_clustering"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +83,17 @@ def open_segmenter(name: str) -> Opened:
             device=torch.device("cpu"),
             given_boxes=trivial.supervision == "boxes",
         )
+    if name in PARTITION_ROWS:
+        partition = PARTITION_ROWS[name]().eval()
+        return Opened(name=name, label=name, segmenter=partition, device=torch.device("cpu"))
+    if name == FEATURE_CLUSTERING:
+        learner = FeatureClustering().eval()
+        return Opened(name=name, label=name, segmenter=learner, device=best_device())
     path = Path(name)
     if not path.exists():
         raise ConfigError(
             f"there is no segmenter {name!r}: name a run, a segmenter file, an exported file or "
-            f"one of {', '.join(TRIVIAL_ROWS)}"
+            f"one of {', '.join([*TRIVIAL_ROWS, *PARTITION_ROWS, FEATURE_CLUSTERING])}"
         )
     if path.suffix.lower() == ".onnx":
         exported = load_exported(path)

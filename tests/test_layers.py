@@ -17,8 +17,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each line may import what stands above it. A name is a file or a folder of the package.
 LAYERS = (
-    ("errors",),
+    ("arrays", "errors"),
     ("compositing", "config", "device", "distributed", "files", "overlay", "segmenter", "windows"),
+    ("superpixels",),
     ("data", "losses", "networks"),
     ("methods",),
     ("checkpoint", "evaluation", "export"),
@@ -29,8 +30,8 @@ LAYERS = (
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 
-# Folders whose files are alternatives to one another, with the file that they share.
-ALTERNATIVES = {"methods": {"base"}, "losses": set(), "data.datasets": set()}
+# Folders whose files are alternatives to one another, with the files that they share.
+ALTERNATIVES = {"methods": {"base", "swept"}, "losses": set(), "data.datasets": set()}
 
 
 def module_of(path: Path) -> str:

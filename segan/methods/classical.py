@@ -10,7 +10,7 @@ object) leaves `foreground` None, and evaluation applies its label-free polarity
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
+from segan.arrays import Picture, lab, luminance, pictures
 from segan.errors import ConfigError
 from segan.segmenter import Segmenter
 from segan.windows import boxes_to_mask
 
-Picture = NDArray[np.uint8]  # [H, W, 3], RGB
 Labels = NDArray[np.bool_]  # [H, W], True in region 1
 
 GRABCUT_COMPONENTS = 5  # Gaussians per side, fixed inside OpenCV; it needs as many pixels
@@ -105,7 +105,7 @@ class Otsu(ClassicalSegmenter):
 
     def forward(self, images: Tensor) -> Tensor:
         """Regions [N, 2, H, W]: dark, bright; which of them is the object is not known."""
-        luminances = [_luminance(picture) for picture in _pictures(images)]
+        luminances = [luminance(picture) for picture in pictures(images)]
         return _hard_regions([gray > _threshold(gray) for gray in luminances], images)
 
 
@@ -128,8 +128,8 @@ class OtsuInBox(ClassicalSegmenter):
         The ring around the box is not cut off here: the polarity rule looks at it first.
         """
         labels = []
-        for picture, inside in zip(_pictures(images), _insides(images, boxes), strict=True):
-            gray = _luminance(picture)
+        for picture, inside in zip(pictures(images), _insides(images, boxes), strict=True):
+            gray = luminance(picture)
             labels.append(gray > _threshold(gray[inside] if inside.any() else gray))
         return _hard_regions(labels, images)
 
@@ -139,7 +139,7 @@ class KMeans(ClassicalSegmenter):
 
     def forward(self, images: Tensor) -> Tensor:
         """Regions [N, 2, H, W], ordered by lightness; which is the object is not known."""
-        return _hard_regions([_two_means(picture) for picture in _pictures(images)], images)
+        return _hard_regions([_two_means(picture) for picture in pictures(images)], images)
 
 
 class GrabCut(ClassicalSegmenter):
@@ -167,7 +167,7 @@ class GrabCut(ClassicalSegmenter):
 
     def forward_in_boxes(self, images: Tensor, boxes: Tensor) -> Tensor:
         """Regions [N, 2, H, W]: background, object; all outside the boxes [N, 4] is background."""
-        pairs = zip(_pictures(images), _insides(images, boxes), strict=True)
+        pairs = zip(pictures(images), _insides(images, boxes), strict=True)
         return _hard_regions([self._cut(picture, inside) for picture, inside in pairs], images)
 
     def _cut(self, picture: Picture, inside: Labels) -> Labels:
@@ -207,7 +207,7 @@ def _two_means(picture: Picture) -> Labels:
     """Lloyd's iterations for two clusters, from the split along the first principal component."""
     if (picture == picture[0, 0]).all():
         return np.zeros(picture.shape[:2], np.bool_)
-    colours = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
+    colours = lab(picture).reshape(-1, 3)
     centred = colours - colours.mean(axis=0)
     axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
     start = (centred @ axis > 0).astype(np.int32)[:, None]
@@ -231,21 +231,9 @@ def _insides(images: Tensor, boxes: Tensor) -> NDArray[np.bool_]:
     return inside
 
 
-def _pictures(images: Tensor) -> NDArray[np.uint8]:
-    """Images [N, 3, H, W] in [0, 1] as 8-bit pictures [N, H, W, 3]."""
-    levels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8)
-    pictures: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return pictures
-
-
 def _threshold(gray: NDArray[np.uint8]) -> int:
     """Otsu's threshold of 8-bit levels of any shape: the highest level of the dark class."""
     return int(threshold_otsu(gray))  # type: ignore[no-untyped-call]
-
-
-def _luminance(picture: Picture) -> NDArray[np.uint8]:
-    gray: Any = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    return np.asarray(gray, np.uint8)
 
 
 def _hard_regions(labels: list[Labels], images: Tensor) -> Tensor:
