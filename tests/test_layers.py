@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("compositing", "config", "device", "distributed", "files", "overlay", "segmenter", "windows"),
-    ("data", "losses", "networks"),
+    ("data", "losses", "networks", "postprocessing"),
     ("methods",),
     ("checkpoint", "evaluation", "export"),
     ("opening", "training"),
