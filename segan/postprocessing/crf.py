@@ -92,7 +92,9 @@ def exact_filters(image: Tensor, *, config: CrfConfig) -> list[Filter]:
     """Weighted, normalised kernels as dense matrices, for an image [3, H, W] in [0, 1]."""
 
     def dense(features: Tensor, weight: float) -> Filter:
-        squared = sum((column[:, None] - column).square() for column in features.unbind(1))
+        squared = features.new_zeros(len(features), len(features))
+        for column in features.unbind(1):
+            squared += (column[:, None] - column).square()
         kernel = torch.exp(-squared / 2)
         scale = kernel.sum(1).rsqrt()
         matrix = weight * scale[:, None] * kernel * scale
@@ -139,7 +141,7 @@ def _mean_field(logits: Tensor, filters: list[Filter], *, iterations: int) -> Te
 
 
 def _normalised(kernel: Filter, num_pixels: int, weight: float) -> Filter:
-    """weight D^-1/2 K D^-1/2, with D the row sums of K."""
+    """The filter weight D^-1/2 K D^-1/2, with D the row sums of K."""
     inner = kernel(torch.ones(num_pixels, 1)).rsqrt()
     outer = weight * inner
     return lambda values: kernel(values * inner).mul_(outer)

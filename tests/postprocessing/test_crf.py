@@ -194,32 +194,31 @@ def points(num_points: int, d: int, spread: float) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(num_points, d)) * spread
 
 
-@pytest.mark.parametrize("d", [1, 2, 3, 5])
-def test_lattice_filter_is_near_the_gaussian_where_points_are_dense(d: int) -> None:
-    features = points(3000, d, 0.8)
+@pytest.mark.parametrize(("d", "spread"), [(1, 0.8), (2, 0.8), (3, 0.8), (5, 0.5)])
+def test_lattice_filter_is_near_the_gaussian_where_points_are_dense(d: int, spread: float) -> None:
+    """Sums within 5 % and averages within .01 of values in [0, 1]; measured .035 and .0076."""
+    features = points(3000, d, spread)
     values = np.random.default_rng(1).random((3000, 2)).astype(np.float32)
-    squared = ((features[:, None] - features) ** 2).sum(-1)
-    kernel = np.exp(-squared / 2)
+    kernel = np.exp(-((features[:, None] - features) ** 2).sum(-1) / 2)
     lattice = PermutohedralLattice(features)
     exact, near = kernel @ values, lattice.filter(values)
     # Up to one factor, which every normalisation removes.
     factor = (exact * near).sum() / (near**2).sum()
-    assert np.abs(factor * near - exact).mean() / exact.mean() < 0.1
-    ones = np.ones((3000, 1), np.float32)
-    averages = near / lattice.filter(ones)
-    assert np.abs(averages - exact / kernel.sum(1, keepdims=True)).max() < 0.02
+    assert np.abs(factor * near - exact).mean() / exact.mean() < 0.05
+    averages = near / lattice.filter(np.ones((3000, 1), np.float32))
+    assert np.abs(averages - exact / kernel.sum(1, keepdims=True)).max() < 0.01
 
 
 @pytest.mark.parametrize("d", [2, 5])
 def test_impulse_responses_are_nearly_symmetric_and_fall_with_distance(d: int) -> None:
-    features = points(600, d, 1.0)
-    responses = PermutohedralLattice(features).filter(np.eye(600, dtype=np.float32))
+    features = points(2000, d, 0.5)
+    responses = PermutohedralLattice(features).filter(np.eye(2000, dtype=np.float32))
     assert responses.min() >= 0
     assert np.abs(responses - responses.T).mean() < 0.02 * responses.mean()
     distances = np.sqrt(((features[:, None] - features) ** 2).sum(-1))
-    means = [responses[(distances >= low) & (distances < low + 0.5)].mean() for low in (0, 1, 2, 3)]
+    rings = [(distances >= low) & (distances < low + 0.5) for low in (0, 0.75, 1.5, 2.25)]
+    means = [responses[ring].mean() for ring in rings]
     assert means == sorted(means, reverse=True)
-    assert responses[distances > 7].max(initial=0) == 0
 
 
 def test_lattice_is_linear_and_far_points_do_not_meet() -> None:
@@ -255,7 +254,9 @@ def reference(probabilities: Tensor, picture: Tensor, config: CrfConfig) -> Tens
     )
     num_regions, height, width = probabilities.shape
     crf = densecrf.DenseCRF2D(width, height, num_regions)
-    crf.setUnaryEnergy(np.ascontiguousarray(-np.log(probabilities.reshape(num_regions, -1))))
+    crf.setUnaryEnergy(
+        np.ascontiguousarray(-np.log(probabilities.numpy().reshape(num_regions, -1)))
+    )
     crf.addPairwiseGaussian(sxy=config.smoothness_sigma, compat=config.smoothness_weight)
     crf.addPairwiseBilateral(
         sxy=config.appearance_sigma_distance,
