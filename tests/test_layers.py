@@ -20,7 +20,7 @@ LAYERS = (
     ("arrays", "errors"),
     ("compositing", "config", "device", "distributed", "files", "overlay", "segmenter", "windows"),
     ("superpixels",),
-    ("data", "losses", "networks"),
+    ("data", "losses", "networks", "postprocessing"),
     ("methods",),
     ("checkpoint", "evaluation", "export"),
     ("opening", "training"),

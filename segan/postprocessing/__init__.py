@@ -1,0 +1,1 @@
+"""From region probabilities to partitions: dense CRF, edge maps, ultrametric contour maps."""
