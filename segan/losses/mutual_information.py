@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from segan.distributed import all_reduce_mean
 
 # Elements per operation: what a core's cache holds, and what keeps a GPU busy.
-_CHUNK = {"cpu": 1 << 15, "other": 1 << 22}
+_CHUNK = {"cpu": 1 << 17, "other": 1 << 22}
 
 # The authors' least probability: below it, logarithms are of this.
 _LEAST = 2.2e-16
@@ -185,26 +185,28 @@ def _box_sum(maps: Tensor, radius: int) -> Tensor:
     step = max(1, _CHUNK["cpu" if maps.device.type == "cpu" else "other"] // (down * across))
     planes = maps.reshape(count * num_regions, height, width)
     out = torch.empty_like(planes, memory_format=torch.contiguous_format)
+    spare = maps.new_empty(2, min(step, len(planes)) * down * across)
     for source, target in zip(planes.split(step), out.split(step), strict=True):
         flat = F.pad(source, (radius, radius, radius, radius)).flatten()
-        flat = _run_sums(_run_sums(flat, radius, across), radius, 1)
+        flat = _run_sums(_run_sums(flat, radius, across, spare), radius, 1, spare)
         target.copy_(flat.as_strided(target.shape, (down * across, across, 1)))
     return out.view(maps.shape)
 
 
-def _run_sums(flat: Tensor, radius: int, step: int) -> Tensor:
-    """Sums of flat[i + step j] over j from 0 to 2 radius, for every i where all are there [I]."""
+def _run_sums(flat: Tensor, radius: int, step: int, spare: Tensor) -> Tensor:
+    """Sums of flat[i + step j] over j from 0 to 2 radius, for every i where all are there.
+
+    In place of `flat`; runs are in the two rows of `spare` by turns.
+    """
     length = 2 * radius + 1
-    total, done = flat, 1
-    run, size = flat, 1
-    while 2 * size <= length:
-        run = run[: -step * size] + run[step * size :]
-        size *= 2
+    run, size, done = flat, 1, 1
+    for power in range(1, length.bit_length()):
+        into = spare[power % 2][: len(run) - step * size]
+        run, size = torch.add(run[: len(into)], run[step * size :], out=into), 2 * size
         if length & size:
             rest = run[step * done :]
-            total = total[: len(rest)] + rest
-            done += size
-    return total
+            flat, done = flat[: len(rest)].add_(rest), done + size
+    return flat
 
 
 class _DisplacedJoints(torch.autograd.Function):
@@ -227,8 +229,8 @@ class _DisplacedJoints(torch.autograd.Function):
         ctx.grid = around.shape[1:4]
         windows, tiles = _spectra(around, side), _spectra(_windows(second, tile, tile), side)
         ctx.save_for_backward(windows, tiles)
-        joints = _signals(torch.bmm(windows, tiles.mH), side)
-        return joints[..., : 2 * radius + 1, : 2 * radius + 1].permute(2, 3, 0, 1)
+        joints = _signals(torch.bmm(windows, tiles.mH), side, 2 * radius + 1)
+        return joints.permute(2, 3, 0, 1)
 
     @staticmethod
     @once_differentiable
@@ -238,11 +240,11 @@ class _DisplacedJoints(torch.autograd.Function):
         spectrum = _spectra(outer.permute(2, 3, 0, 1), ctx.side)
         first = second = None
         if ctx.needs_input_grad[0]:
-            found = _signals(torch.bmm(spectrum, tiles), ctx.side).unflatten(1, ctx.grid)
-            first = _overlap_add(found, tile)[..., radius:, radius:][..., :height, :width]
+            found = _signals(torch.bmm(spectrum, tiles), ctx.side, ctx.side)
+            first = _overlap_add(found.unflatten(1, ctx.grid), tile)[..., radius:, radius:][..., :height, :width]
         if ctx.needs_input_grad[1]:
-            found = _signals(torch.bmm(spectrum.mH, windows), ctx.side).unflatten(1, ctx.grid)
-            second = _overlap_add(found[..., :tile, :tile], tile)[..., :height, :width]
+            found = _signals(torch.bmm(spectrum.mH, windows), ctx.side, tile)
+            second = _overlap_add(found.unflatten(1, ctx.grid), tile)[..., :height, :width]
         return first, second, None
 
 
@@ -269,12 +271,16 @@ def _spectra(windows: Tensor, side: int) -> Tensor:
     return rows.T.contiguous().view(rows.shape[1], len(windows), -1)
 
 
-def _signals(spectra: Tensor, side: int) -> Tensor:
-    """The inverse of `_spectra` [K, M ..., side, side]."""
+def _signals(spectra: Tensor, side: int, size: int) -> Tensor:
+    """The inverse of `_spectra`, cropped to its first pixels [K, M ..., size, size].
+
+    Down while frequencies lead, across when they no longer do: both are the fast order.
+    """
     frequencies, rows, columns = spectra.shape
-    turned = spectra.view(frequencies, -1).T.contiguous()
-    turned = turned.view(rows, columns, side, side // 2 + 1)
-    return torch.fft.irfft2(turned, s=(side, side))
+    half = frequencies // side
+    down = torch.fft.ifft(spectra.view(side, half, -1), dim=0)[:size]
+    turned = down.reshape(size * half, -1).T.contiguous().view(rows, columns, size, half)
+    return torch.fft.irfft(turned, n=side)[..., :size]
 
 
 def _windows(maps: Tensor, size: int, step: int) -> Tensor:

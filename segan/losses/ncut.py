@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 Features = Literal["colour", "brightness"]
 
 # Pixels per strip: what a core's cache holds, and what keeps a GPU busy.
-_STRIP = {"cpu": 1 << 12, "other": 1 << 16}
+_STRIP = {"cpu": 1 << 13, "other": 1 << 16}
 
 # Room for rounding of resampled images.
 _RANGE_TOLERANCE = 1e-3
