@@ -21,15 +21,18 @@ from segan.checkpoint import FILE_NAME, load_segmenter, save_segmenter
 from segan.data.datasets.folder import FolderConfig
 from segan.data.images import one_line
 from segan.data.loading import Cached
-from segan.data.sample import Dataset
+from segan.data.sample import Dataset, Split
 from segan.data.views import Units
 from segan.errors import ConfigError, DataError
+from segan.evaluation.annotated import evaluate_annotated
 from segan.evaluation.cases import Cases
 from segan.evaluation.foreground import compare, trivial_rows
 from segan.evaluation.results import Evaluation, git_commit, table
 from segan.evaluation.rows import Row
+from segan.evaluation.semantic import control_rows, evaluate_semantic
 from segan.files import written_aside
 from segan.methods.base import Method
+from segan.methods.partitions import PARTITION_ROWS
 from segan.opening import Opened, opened
 from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
 from segan.training.compiling import compile_segmenter
@@ -40,6 +43,9 @@ from segan.training.trainer import Trainer
 
 # Training windows looked at to find the scale of whole pictures.
 _MOST_WINDOWS = 1000
+
+_TRUTHS = {"masks", "instances", "annotations", "classes"}
+_REGION_CONTROLS = ("one_region", "kmeans_lab", "felzenszwalb")
 
 
 def train(
@@ -153,7 +159,7 @@ def _require_outside(config: RunConfig, out: Path) -> None:
 def _held_out(config: RunConfig, dataset: Dataset) -> Dataset | None:
     """What is scored after training on `dataset`, looked for before it; None without truth."""
     split = config.evaluation.split
-    if split == "none" or not dataset.provides & {"masks", "instances"}:
+    if split == "none" or not dataset.provides & _TRUTHS:
         return None
     return data.build(config.data, split)
 
@@ -163,16 +169,74 @@ def evaluate_run(
 ) -> dict[str, Evaluation]:
     """Score the segmenter of a run beside the trivial rows; writes evaluation.json and .csv.
 
+    People's segmentations are scored by the protocol "regions"; classes, and masks where the
+    segmenter has more than two regions, by "semantic"; other masks by "foreground".
+
     Args:
         config: The run.
         out: Its directory.
-        dataset: The split that `config.evaluation` names; provides masks or instances.
+        dataset: The split that `config.evaluation` names; provides some ground truth.
         trivial: Also score the trivial guesses.
     """
-    split = config.evaluation.split
-    assert split != "none"
     loaded = opened(load_segmenter(out / FILE_NAME), name=str(out), label="segan")
-    row = row_of(loaded)
+    if "annotations" in dataset.provides:
+        results = _score_regions(config, loaded, dataset, trivial=trivial)
+    elif "classes" in dataset.provides or getattr(config.method, "num_regions", 2) > 2:
+        results = _score_classes(config, loaded, dataset, trivial=trivial)
+    else:
+        results = _score_foreground(config, loaded, dataset, trivial=trivial)
+    write_results(out / "evaluation.json", results)
+    first = next(iter(results.values()))
+    with written_aside(out / "evaluation.csv") as aside:
+        first.write_csv(aside)
+    return results
+
+
+def _score_regions(
+    config: RunConfig, loaded: Opened, dataset: Dataset, *, trivial: bool
+) -> dict[str, Evaluation]:
+    rows = {"segan": row_of(loaded)}
+    if trivial:
+        rows |= {name: Row(segmenter=PARTITION_ROWS[name]()) for name in _REGION_CONTROLS}
+    return as_whole(
+        evaluate_annotated(
+            rows,
+            dataset,
+            kind="regions",
+            split=_scored_split(config),
+            scale=loaded.scale,
+            limit=config.evaluation.limit,
+        )
+    )
+
+
+def _score_classes(
+    config: RunConfig, loaded: Opened, dataset: Dataset, *, trivial: bool
+) -> dict[str, Evaluation]:
+    rows = {"segan": row_of(loaded)}
+    if trivial:
+        num_regions = getattr(config.method, "num_regions", 2)
+        rows |= control_rows(data.build(config.data, "train"), num_regions)
+    return as_whole(
+        evaluate_semantic(
+            rows,
+            dataset,
+            split=_scored_split(config),
+            limit=config.evaluation.limit,
+            scale=loaded.scale,
+        )
+    )
+
+
+def _scored_split(config: RunConfig) -> Split:
+    assert config.evaluation.split != "none"
+    return config.evaluation.split
+
+
+def _score_foreground(
+    config: RunConfig, loaded: Opened, dataset: Dataset, *, trivial: bool
+) -> dict[str, Evaluation]:
+    split, row = _scored_split(config), row_of(loaded)
     results: dict[str, Evaluation] = {}
     if loaded.window is not None and "boxes" in dataset.provides:
         which = Cases(
@@ -187,12 +251,7 @@ def evaluate_run(
     whole = Cases(scale=loaded.scale, limit=config.evaluation.limit)
     rows = {"segan": replace(row, clip=False)} | (trivial_rows(whole) if trivial else {})
     pictures = compare(rows, dataset, whole, split=split)
-    results |= as_whole(pictures)
-    write_results(out / "evaluation.json", results)
-    first = next(iter(results.values()))
-    with written_aside(out / "evaluation.csv") as aside:
-        first.write_csv(aside)
-    return results
+    return results | as_whole(pictures)
 
 
 def row_of(found: Opened) -> Row:

@@ -13,10 +13,11 @@ from segan import __version__
 from segan.errors import SeganError
 
 # Beside train.py in a checkout; a run with nothing named trains this.
+_REFINEMENTS = ("crf", "ucm", "crf+ucm")
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "cut_paste" / "shapes.yaml"
 
 # What `segan.commands` has a function for each of.
-_PROTOCOLS = ["foreground", "regions", "boundaries"]
+_PROTOCOLS = ["foreground", "semantic", "regions", "boundaries", "instances"]
 
 _TRAIN = """\
 Train a mask generator without ever seeing a mask.
@@ -179,6 +180,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that score, likewise (default: cores)"
+    )
+    parser.add_argument(
+        "--refine",
+        choices=_REFINEMENTS,
+        help="for regions and boundaries: dense CRF, merging by contour strength, or both",
     )
     parser.add_argument("--trivial", action="store_true", help="also score the trivial guesses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")

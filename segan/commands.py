@@ -1,8 +1,10 @@
 """The commands behind the command line: arguments to configurations, results to the terminal."""
 
 import argparse
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from accelerate import PartialState
@@ -13,20 +15,29 @@ from segan import predict as prediction
 from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.config import settings
 from segan.data import DataConfig
+from segan.data.images import UnreadableImage, find_images, image_size
 from segan.data.sample import Dataset, Split
 from segan.errors import ConfigError
 from segan.evaluation.annotated import evaluate_annotated
 from segan.evaluation.cases import Cases
-from segan.evaluation.foreground import Row, compare, trivial_rows
+from segan.evaluation.foreground import compare, trivial_rows
+from segan.evaluation.instances import evaluate_instances
 from segan.evaluation.partitions import NUM_LEVELS
 from segan.evaluation.predictions import PredictionFolder, open_predictions
 from segan.evaluation.results import Evaluation
+from segan.evaluation.rows import Row
+from segan.evaluation.semantic import class_names_of, control_rows, evaluate_semantic
 from segan.files import written_aside
-from segan.opening import open_segmenter
+from segan.opening import open_segmenter, refined
 from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
 
 # Long lines are left to the terminal to wrap, so that paths can be copied from them.
+# What `segan train FOLDER` trains, and how many network sizes the shorter side of a picture has.
+RECOMMENDED = "wnet"
+PARTS = 1.5
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
 _OUT = Console(highlight=False, soft_wrap=True)
 
 
@@ -41,12 +52,10 @@ def train(
 ) -> int:
     """`segan train`."""
     if path.is_dir():
-        raise ConfigError(
-            f"{path} is a folder, and no method here learns from images alone yet; with boxes, run "
-            f"segan train configs/cut_paste/folder.yaml data.root={path} data.boxes=FILE"
-        )
-    chosen = [] if method is None else [f"method.type={method}"]
-    tree = config.override(config.read_tree(path), [*overrides, *chosen])
+        tree, chosen = _folder_tree(path, method or RECOMMENDED), []
+    else:
+        tree, chosen = config.read_tree(path), [] if method is None else [f"method.type={method}"]
+    tree = config.override(tree, [*overrides, *chosen])
     run = config.build(
         RunConfig, tree, f"{path} with overrides" if chosen or overrides else str(path)
     )
@@ -58,6 +67,32 @@ def train(
         api.show(results, _OUT)
         _OUT.print(f"segmenter: {out / 'segmenter.safetensors'}   pictures: {out / 'samples'}")
     return 0
+
+
+def _folder_tree(folder: Path, method: str) -> config.Tree:
+    """What `segan train FOLDER` runs: the method's settings for folders, at a scale that fits.
+
+    A method without windows sees the picture of median size as `PARTS` parts of its size.
+    """
+    path = CONFIGS / method / "folder.yaml"
+    if not path.is_file():
+        known = sorted(file.parent.name for file in CONFIGS.glob("*/folder.yaml"))
+        raise ConfigError(f"no method {method!r} for folders; one of {', '.join(known)}")
+    tree = config.read_tree(path)
+    tree["data"]["root"] = str(folder)
+    if "scale" in tree["method"]:
+        sides = [min(size) for size in _sizes(folder)]
+        if sides:
+            scale = PARTS * tree["method"]["size"] / statistics.median(sides)
+            tree["method"]["scale"] = round(min(1.0, max(scale, 2**-6)), 4)
+    return tree
+
+
+def _sizes(folder: Path) -> Iterator[tuple[int, int]]:
+    """Height and width of the images in a folder, as their headers say; others are left out."""
+    for path in find_images(folder):
+        with contextlib.suppress(UnreadableImage):  # training names and counts them
+            yield image_size(path)
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -75,7 +110,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _evaluate_foreground(options: argparse.Namespace) -> dict[str, Evaluation]:
-    _refuse(options, "levels", "workers")
+    _refuse(options, "levels", "workers", "refine")
     opened = open_segmenter(options.segmenter)
     given = _given_window(options)
     spec = opened.windows(given) if options.boxes else opened.window
@@ -93,17 +128,42 @@ def _evaluate_foreground(options: argparse.Namespace) -> dict[str, Evaluation]:
     return compare(rows, dataset, which, split=options.split)
 
 
+def _evaluate_semantic(options: argparse.Namespace) -> dict[str, Evaluation]:
+    _refuse(options, *_BOX_OPTIONS, "levels", "workers", "refine")
+    opened = open_segmenter(options.segmenter)
+    dataset = _scored_split(options)
+    rows = {opened.label: api.row_of(opened)}
+    if options.trivial:
+        rows |= control_rows(_dataset(options, "train"), len(class_names_of(dataset)))
+    return evaluate_semantic(
+        rows, dataset, split=options.split, limit=options.limit, scale=opened.scale
+    )
+
+
+def _evaluate_instances(options: argparse.Namespace) -> dict[str, Evaluation]:
+    _refuse(options, *_BOX_OPTIONS, "levels", "workers", "refine", "trivial")
+    opened = open_segmenter(options.segmenter)
+    rows = {opened.label: api.row_of(opened)}
+    dataset = _scored_split(options)
+    return evaluate_instances(
+        rows, dataset, split=options.split, limit=options.limit, scale=opened.scale
+    )
+
+
 def _evaluate_annotated(options: argparse.Namespace) -> dict[str, Evaluation]:
     """The protocols regions and boundaries."""
-    _refuse(options, "boxes", "jitter", "shift", "size", "context", "trivial")
+    _refuse(options, *_BOX_OPTIONS, "trivial")
     path = Path(options.segmenter)
     source: Row | PredictionFolder
     if path.is_dir() and not (path / FILE_NAME).is_file():
         label, scale, source = path.resolve().name, 1.0, open_predictions(path)
-        _refuse(options, "levels")
+        _refuse(options, "levels", "refine")
     else:
         opened = open_segmenter(options.segmenter)
         label, scale, source = opened.label, opened.scale, api.row_of(opened)
+        if options.refine:
+            source = refined(source, options.refine, scale=scale)
+            label = f"{label} + {options.refine}"
     return evaluate_annotated(
         {label: source},
         _scored_split(options),
@@ -119,9 +179,12 @@ def _evaluate_annotated(options: argparse.Namespace) -> dict[str, Evaluation]:
 # The names are those of `segan.cli`, which knows nothing of torch.
 _PROTOCOLS: Mapping[str, Callable[[argparse.Namespace], dict[str, Evaluation]]] = {
     "foreground": _evaluate_foreground,
+    "semantic": _evaluate_semantic,
     "regions": _evaluate_annotated,
     "boundaries": _evaluate_annotated,
+    "instances": _evaluate_instances,
 }
+_BOX_OPTIONS = ("boxes", "jitter", "shift", "size", "context")
 
 
 def _refuse(options: argparse.Namespace, *names: str) -> None:

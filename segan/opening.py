@@ -1,6 +1,6 @@
 """Segmenters as commands name them: a run, a file, an exported file or a training-free one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -8,13 +8,19 @@ import torch
 from segan.checkpoint import LoadedSegmenter, load_segmenter
 from segan.device import best_device
 from segan.errors import ConfigError
+from segan.evaluation.rows import AtScale, Row
 from segan.export import load_exported
 from segan.methods.classical import TRIVIAL_ROWS
 from segan.methods.feature_clustering import FeatureClustering
 from segan.methods.partitions import PARTITION_ROWS
-from segan.segmenter import Segmenter, WindowSpec
+from segan.postprocessing.crf import CrfConfig
+from segan.postprocessing.refined import EdgePartitions, RefinedPartitions
+from segan.segmenter import PartitionSegmenter, Segmenter, WindowSpec
 
 FEATURE_CLUSTERING = "feature_clustering"
+
+# Contours of colour gradients, merged by strength: W-Net's post-processing without a network.
+EDGES = "edges"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +92,9 @@ def open_segmenter(name: str) -> Opened:
     if name in PARTITION_ROWS:
         partition = PARTITION_ROWS[name]().eval()
         return Opened(name=name, label=name, segmenter=partition, device=torch.device("cpu"))
+    if name == EDGES:
+        edges = EdgePartitions().eval()
+        return Opened(name=name, label=name, segmenter=edges, device=torch.device("cpu"))
     if name == FEATURE_CLUSTERING:
         learner = FeatureClustering().eval()
         return Opened(name=name, label=name, segmenter=learner, device=best_device())
@@ -93,7 +102,7 @@ def open_segmenter(name: str) -> Opened:
     if not path.exists():
         raise ConfigError(
             f"there is no segmenter {name!r}: name a run, a segmenter file, an exported file or "
-            f"one of {', '.join([*TRIVIAL_ROWS, *PARTITION_ROWS, FEATURE_CLUSTERING])}"
+            f"one of {', '.join([*TRIVIAL_ROWS, *PARTITION_ROWS, EDGES, FEATURE_CLUSTERING])}"
         )
     if path.suffix.lower() == ".onnx":
         exported = load_exported(path)
@@ -108,6 +117,24 @@ def open_segmenter(name: str) -> Opened:
             sha256=exported.sha256,
         )
     return opened(load_segmenter(path), name=name, label=path.stem)
+
+
+def refined(row: Row, how: str, *, scale: float) -> Row:
+    """A row of unnamed regions after W-Net's post-processing: "crf", "ucm" or "crf+ucm".
+
+    Raises:
+        ConfigError: The row's segmenter already cuts each picture by itself.
+    """
+    if isinstance(row.segmenter, PartitionSegmenter):
+        raise ConfigError("--refine needs regions with probabilities, not partitions; leave it out")
+    return replace(
+        row,
+        segmenter=RefinedPartitions(
+            AtScale(row.segmenter, scale),
+            crf=CrfConfig() if "crf" in how else None,
+            ucm="ucm" in how,
+        ).eval(),
+    )
 
 
 def opened(loaded: LoadedSegmenter, *, name: str, label: str) -> Opened:

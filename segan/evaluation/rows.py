@@ -63,6 +63,27 @@ def native_regions(segmenter: Segmenter, image: Tensor, scale: float) -> Tensor:
     return resize(regions, (int(image.shape[-2]), int(image.shape[-1])))[0]
 
 
+class AtScale(Segmenter):
+    """A segmenter that sees whole pictures at another scale, and answers at their own size.
+
+    Args:
+        segmenter: What it is made of.
+        scale: Network pixels per picture pixel.
+    """
+
+    def __init__(self, segmenter: Segmenter, scale: float) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.scale = scale
+        self.foreground = segmenter.foreground
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Regions [N, K, H, W] of images [N, 3, H, W] in [0, 1]."""
+        height, width = images.shape[-2:]
+        size = max(round(height * self.scale), 1), max(round(width * self.scale), 1)
+        return resize(self.segmenter(resize(images, size).clamp(0, 1)), (height, width))
+
+
 def pictures_of(dataset: Dataset, *, limit: int | None, scale: float) -> Iterator[Sample]:
     """The samples of a data set, or the first `limit` of them.
 
