@@ -1,4 +1,4 @@
-"""A run small enough for tests: windows of 16 pixels, networks four channels wide, one thread."""
+"""Runs small enough for tests: parts of 16 pixels, networks four channels wide, one thread."""
 
 import json
 import os
@@ -25,16 +25,35 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def tree(*, steps: int, **train: Any) -> config.Tree:
-    """Settings of a run of so many steps, with the penalty in every second one."""
+METHODS: dict[str, config.Tree] = {
+    "cut_paste": {
+        "size": 16,
+        "network": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "r1_every": 2,  # the penalty in every second step
+    },
+    # Dropout is drawn from (seed, step), which is not the same noise on half of a batch.
+    "wnet": {
+        "network": {"width": 4, "depth": 1, "dropout": 0.0},
+        "num_regions": 3,
+        "size": 16,
+        "radius": 3,
+    },
+    "iic": {
+        "network": {"width": 4},
+        "num_regions": 2,
+        "num_overclusters": 4,
+        "size": 16,
+        "scale": 0.5,
+        "radius": 1,
+    },
+}
+
+
+def tree(*, steps: int, name: str = "cut_paste", **train: Any) -> config.Tree:
+    """Settings of a run of so many steps of a method."""
     return {
-        "method": {
-            "type": "cut_paste",
-            "size": 16,
-            "network": {"width": 4, "depth": 1},
-            "discriminator": {"width": 4, "depth": 2},
-            "r1_every": 2,
-        },
+        "method": {"type": name, **METHODS[name]},
         "data": {"type": "shapes", "level": "single", "size": 48, "train_images": 8},
         "train": {
             "images": steps * BATCH,
@@ -53,13 +72,14 @@ def trainer(
     directory: Path,
     *,
     steps: int,
+    name: str = "cut_paste",
     method: config.Tree | None = None,
     double: bool = False,
     prepare: Callable[[methods.Method], None] = lambda _: None,
     **train: Any,
 ) -> Trainer:
-    """A freshly built trainer of that run; `prepare` may alter its method first."""
-    settings = tree(steps=steps, **train)
+    """A freshly built trainer of such a run; `prepare` may alter its method first."""
+    settings = tree(steps=steps, name=name, **train)
     settings["method"] |= method or {}
     run = config.build(RunConfig, settings)
     dataset = data.build(run.data, "train")

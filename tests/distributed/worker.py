@@ -26,6 +26,16 @@ RUNS = {
     "adam-float64": {"double": True},
     "adam-float64-micro": {"double": True, "micro_batch": 2},
 }
+# Without running statistics of their own: those of batch norm are of all processes.
+CLUSTERING = {
+    f"{name}-{kind}": {"name": name, **settings}
+    for name, phases in (("wnet", ("ncut", "reconstruction")), ("iic", ("adam",)))
+    for kind, settings in (
+        ("sgd-fp32", {"optimizers": {phase: SGD["generator"] for phase in phases}}),
+        ("adam-float64", {"double": True}),
+    )
+}
+RUNS |= CLUSTERING
 STEPS = 20
 RESUMED = {"steps": 6, "checkpoint_every": 0}
 

@@ -1,15 +1,17 @@
-"""A recorded run: twenty iterations of cut-and-paste must give the losses they always gave.
+"""Recorded runs: twenty iterations of each method must give the losses they always gave.
 
-The trace is in float64 on pictures made by integer arithmetic, so that other processors and
-libraries agree far within the tolerance. It is rewritten by one command only, when a change of
+The traces are in float64 on pictures made by integer arithmetic, so that other processors and
+libraries agree far within the tolerance. They are rewritten by one command only, when a change of
 the numerics is meant (and then named in the CHANGELOG under "Numerics"):
 
-    python tests/golden/test_golden.py
+    python tests/golden/test_golden.py [METHOD ...]
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -23,8 +25,21 @@ from segan.training.precision import build_accelerator
 from segan.training.trainer import Trainer
 
 STEPS = 20
-TRACE = Path(__file__).with_name("cut_paste.txt")
 TOLERANCE = 1e-5
+
+COLUMNS = {
+    "cut_paste": (
+        "discriminator/paste",
+        "discriminator/cut",
+        "penalty/r1_paste",
+        "generator/paste",
+        "generator/cut",
+        "generator/empty",
+        "generator/area",
+    ),
+    "wnet": ("ncut/ncut", "reconstruction/reconstruction"),
+    "iic": ("overcluster/information", "cluster/information"),
+}
 
 
 class Discs:
@@ -50,9 +65,13 @@ class Discs:
         return Sample(name=f"{index:02d}", image=image, boxes=torch.tensor([box]).float())
 
 
-def trace(directory: Path) -> list[list[float]]:
-    """Per iteration the discriminators' losses, the penalty and the generator's losses."""
-    run = config.build(RunConfig, tiny.tree(steps=STEPS))
+def trace_of(name: str) -> Path:
+    return Path(__file__).with_name(f"{name}.txt")
+
+
+def trace(name: str, directory: Path) -> list[list[float]]:
+    """Per iteration the newest value of each column; not a number before its first turn."""
+    run = config.build(RunConfig, tiny.tree(steps=STEPS, name=name))
     dataset = Discs()
     torch.manual_seed(run.train.seed)
     method = methods.build(run.method).double()
@@ -66,38 +85,35 @@ def trace(directory: Path) -> list[list[float]]:
     rows = []
     for _ in range(STEPS):
         trainer.terms |= trainer.iterate()
-        rows.append([trainer._means()[name] for name in COLUMNS])
+        means = trainer._means()
+        rows.append([means.get(column, float("nan")) for column in COLUMNS[name]])
     return rows
 
 
-COLUMNS = (
-    "discriminator/paste",
-    "discriminator/cut",
-    "penalty/r1_paste",
-    "generator/paste",
-    "generator/cut",
-    "generator/empty",
-    "generator/area",
-)
-
-
-def written(rows: list[list[float]]) -> str:
-    lines = [f"# {' '.join(COLUMNS)}", *(" ".join(f"{v:.9g}" for v in row) for row in rows)]
+def written(name: str, rows: list[list[float]]) -> str:
+    lines = [f"# {' '.join(COLUMNS[name])}", *(" ".join(f"{v:.9g}" for v in row) for row in rows)]
     return "\n".join(lines) + "\n"
 
 
-def test_cut_paste_gives_its_recorded_losses(tmp_path):
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_method_gives_its_recorded_losses(tmp_path, name):
     recorded = [
         [float(value) for value in line.split()]
-        for line in TRACE.read_text().splitlines()
+        for line in trace_of(name).read_text().splitlines()
         if not line.startswith("#")
     ]
     assert len(recorded) == STEPS
     torch.testing.assert_close(
-        torch.tensor(trace(tmp_path)), torch.tensor(recorded), rtol=TOLERANCE, atol=1e-8
+        torch.tensor(trace(name, tmp_path)),
+        torch.tensor(recorded),
+        rtol=TOLERANCE,
+        atol=1e-8,
+        equal_nan=True,
     )
 
 
 if __name__ == "__main__":
-    TRACE.write_text(written(trace(TRACE.parent)))
-    print(f"{TRACE}: rewritten")
+    for chosen in sys.argv[1:] or methods.METHODS:
+        with tempfile.TemporaryDirectory() as folder:
+            trace_of(chosen).write_text(written(chosen, trace(chosen, Path(folder))))
+        print(f"{trace_of(chosen)}: rewritten")

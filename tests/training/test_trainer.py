@@ -58,6 +58,25 @@ def test_resumed_run_is_the_run_itself(tmp_path, workers):
     assert result(tmp_path / "stopped") == (facts, log)
 
 
+@pytest.mark.parametrize("name", ["wnet", "iic"])
+def test_resumed_clustering_is_the_run_itself(tmp_path, name):
+    """With dropout, which follows the step, and batch norm, whose running means are saved."""
+    noise = {"network": {"width": 4, "depth": 2, "dropout": 0.5}} if name == "wnet" else None
+    settings = {"steps": 7, "name": name, "method": noise, "log_every": 2}
+    trainer(tmp_path / "whole", **settings).run()
+    run_signalled(trainer(tmp_path / "stopped", **settings), after=3)
+    again = trainer(tmp_path / "stopped", **settings)
+    assert again.resume()
+    again.run()
+    assert result(tmp_path / "stopped") == result(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["wnet", "iic"])
+def test_batches_that_belong_together_are_not_cut(tmp_path, name):
+    with pytest.raises(ConfigError, match=f"but {name} compares all 8 images of a process"):
+        trainer(tmp_path, steps=1, name=name, micro_batch=4)
+
+
 def test_run_resumed_from_an_older_checkpoint_repeats_what_was_lost(tmp_path):
     settings = {"steps": 8, "checkpoint_every": 3}
     trainer(tmp_path / "whole", **settings).run()
