@@ -60,7 +60,9 @@ def gradient_edges(image: Tensor, *, scales: tuple[float, ...] = (2.0, 4.0, 8.0)
 
     G'_{s,theta} is the derivative across theta of a Gaussian of deviation s, twice as long along
     the contour, scaled to give a step its height; |.| is the Euclidean norm over L, a and b, where
-    black to white is 1. Eight directions are tried, and the best one is the edge's normal.
+    black to white is 1. Eight directions are tried, and the best one is the edge's normal. The
+    scales were chosen by covering, among 9 sets of filters on 20 training pictures of BSDS500 and
+    6 on 20 others; (4, 8) did as well.
 
     Args:
         image: [3, H, W] in [0, 1].

@@ -15,7 +15,8 @@ from segan.postprocessing.edges import Edges, boundary_edges, gradient_edges, re
 from segan.postprocessing.ucm import Hierarchy, partitions, ultrametric_contour_map
 from segan.segmenter import PartitionSegmenter, Segmenter
 
-DEFAULT_THRESHOLD = 0.5
+DEFAULT_THRESHOLD = 0.41
+"""Best common threshold for the colour gradients on 20 training pictures of BSDS500 (covering)."""
 
 
 class EdgePartitions(PartitionSegmenter):
