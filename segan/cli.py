@@ -13,16 +13,18 @@ from segan import __version__
 from segan.errors import SeganError
 
 # Beside train.py in a checkout; a run with nothing named trains this.
-_REFINEMENTS = ("crf", "ucm", "crf+ucm")
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "cut_paste" / "shapes.yaml"
 
 # What `segan.commands` has a function for each of.
 _PROTOCOLS = ["foreground", "semantic", "regions", "boundaries", "instances"]
+_REFINEMENTS = ("crf", "ucm", "crf+ucm")
 
 _TRAIN = """\
-Train a mask generator without ever seeing a mask.
+Train a segmenter without ever seeing a mask.
 
   segan train                                        the shapes world, a few minutes on a CPU
+  segan train PICTURES                               a folder of images alone, into unnamed regions
+  segan train PICTURES --method iic
   segan train configs/cut_paste/dsb2018.yaml data.root=PATH/TO/DSB2018
   segan train CONFIG train.images=64000 method.weights.cut=0.5 --out runs/trial
 
@@ -35,14 +37,19 @@ Score a segmenter against ground truth, beside trivial guesses scored by the sam
   segan evaluate runs/shapes --data shapes --split test --boxes gt
   segan evaluate runs/dsb2018 --data dsb2018 --root PATH/TO/DSB2018 --set look=dark --boxes gt
   segan evaluate otsu --data wbc --root PATH/TO/segmentation_WBC
-  segan evaluate kmeans --data bsds500 --root PATH/TO/BSDS500 --split dev --protocol regions
+  segan evaluate runs/camvid_small --data camvid --root PATH/TO/CamVid --split dev \
+      --protocol semantic --trivial
+  segan evaluate felzenszwalb --data bsds500 --root PATH/TO/BSDS500 --split dev --protocol regions
+  segan evaluate runs/bsds500_small --data bsds500 --root PATH/TO/BSDS500 --split dev \
+      --protocol regions --refine crf+ucm
 
 The protocols regions and boundaries also take a folder of predictions in place of a segmenter, one
 file per picture: label maps (.mat with a cell segs, .npy, .npz, .png) or hierarchies (.mat with
 ucm2); for boundaries an 8-bit gray .png holds contour strengths.
 """
 _PREDICT = """\
-Write masks and overlays for pictures and folders of pictures.
+Write masks and overlays for pictures and folders of pictures. Segmenters of unnamed regions write
+the regions' numbers.
 
   segan predict runs/shapes PICTURES --out masks
   segan predict runs/dsb2018 PICTURES --boxes boxes.csv --out masks

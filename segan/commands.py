@@ -72,7 +72,8 @@ def train(
 def _folder_tree(folder: Path, method: str) -> config.Tree:
     """What `segan train FOLDER` runs: the method's settings for folders, at a scale that fits.
 
-    A method without windows sees the picture of median size as `PARTS` parts of its size.
+    A method without windows sees the median of the pictures' shorter sides as `PARTS` parts: by
+    its scale, and where the pictures are too small for that, by the size of a part.
     """
     path = CONFIGS / method / "folder.yaml"
     if not path.is_file():
@@ -82,9 +83,11 @@ def _folder_tree(folder: Path, method: str) -> config.Tree:
     tree["data"]["root"] = str(folder)
     if "scale" in tree["method"]:
         sides = [min(size) for size in _sizes(folder)]
-        if sides:
-            scale = PARTS * tree["method"]["size"] / statistics.median(sides)
-            tree["method"]["scale"] = round(min(1.0, max(scale, 2**-6)), 4)
+        side = statistics.median(sides or [PARTS * tree["method"]["size"]])
+        scale = max(PARTS * tree["method"]["size"] / side, 2**-6)
+        tree["method"]["scale"] = round(min(scale, 1.0), 4)
+        if scale > 1:
+            tree["method"]["size"] = max(int(side / PARTS) // 16, 1) * 16
     return tree
 
 

@@ -214,10 +214,36 @@ def test_configs_that_cannot_be_read(tmp_path, refusal):
     assert "picture.png" in refusal("train", "picture.png")
 
 
-def test_a_folder_of_images_is_told_what_it_lacks(pictures, refusal):
-    assert refusal("train", pictures) == (
-        f"{pictures} is a folder, and no method here learns from images alone yet; with boxes, "
-        f"run segan train configs/cut_paste/folder.yaml data.root={pictures} data.boxes=FILE"
+@pytest.mark.parametrize("method", ["wnet", "iic"])
+@pytest.mark.parametrize(
+    ("side", "size", "scale"), [(384, 64, 0.25), (96, 64, 1.0), (60, 32, 1.0), (20, 16, 1.0)]
+)
+def test_a_folder_of_images_is_trained_on_at_a_scale_that_fits(
+    tmp_path, method, side, size, scale, capsys
+):
+    for index in range(3):
+        save_picture(tmp_path / "own" / f"{index}.png", (side, side + 9 * index), seed=index)
+    assert main(["train", str(tmp_path / "own"), "--method", method, "--dry-run"]) == 0
+    tree = config.parse_yaml(capsys.readouterr().out, "printed")
+    assert tree["method"]["type"] == method
+    assert tree["data"] == tree["data"] | {"type": "folder", "root": str(tmp_path / "own")}
+    assert (tree["method"]["size"], tree["method"]["scale"]) == (size, scale)
+
+
+def test_a_folder_is_trained_with_the_recommended_method_and_its_regions_written(
+    pictures, tmp_path, capsys
+):
+    small = ["method.network.width=4", "train.images=16"]
+    assert main(["train", str(pictures), *small, "--out", str(tmp_path / "run")]) == 0
+    out = tmp_path / "out"
+    assert main(["predict", str(tmp_path / "run"), str(pictures), "--out", str(out)]) == 0
+    assert list((out / "masks").rglob("*.png"))
+    capsys.readouterr()
+
+
+def test_a_method_without_settings_for_folders_is_refused(pictures, refusal):
+    assert refusal("train", pictures, "--method", "gan") == (
+        "no method 'gan' for folders; one of cut_paste, iic, wnet"
     )
 
 
