@@ -26,7 +26,7 @@ COST_STEPS = 100  # to the pixel
 
 # The solver's time grows with the square of the number of pixels: pieces are solved one by one, but
 # small ones together, as each call has a price too.
-_POOLED_PIXELS = 200
+_POOLED_PIXELS = 250
 
 _EXACT = 2.0**50  # integers up to here, and sums of a few, are exact as floats
 
@@ -159,12 +159,23 @@ def _pieces(edges: _Edges, num_predicted: int, num_true: int) -> Iterator[tuple[
     pairs = edges.predicted, edges.true + num_predicted
     graph = csr_matrix((edges.costs, pairs), shape=(size, size))
     _, labels = connected_components(graph, directed=False)
-    owner = labels[edges.predicted]
-    order = np.argsort(owner, kind="stable")
-    cuts = np.flatnonzero(np.diff(owner[order])) + 1
-    for part in np.split(order, cuts):
-        piece = _Edges(edges.predicted[part], edges.true[part], edges.costs[part])
-        yield np.unique(piece.predicted), piece
+    by_edge = _groups(labels[edges.predicted])
+    pixels, _ = _renumbered(edges.predicted)
+    by_pixel = _groups(labels[pixels])
+    for some, part in zip(by_pixel, by_edge, strict=True):
+        yield pixels[some], _Edges(edges.predicted[part], edges.true[part], edges.costs[part])
+
+
+def _groups(labels: NDArray[np.integer]) -> list[Indices]:
+    """The positions of each label, in the order of the labels."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+
+
+def _renumbered(numbers: Indices) -> tuple[Indices, Indices]:
+    """The different numbers, ascending, and the place of each of the given ones among them."""
+    present = np.bincount(numbers) > 0
+    return np.flatnonzero(present), (np.cumsum(present) - 1)[numbers]
 
 
 def _pools(
@@ -185,8 +196,8 @@ def _pools(
 
 def _solve(edges: _Edges, alone: float, matched: Mask) -> None:
     """Marks the predicted pixels that are paired."""
-    predicted, first = np.unique(edges.predicted, return_inverse=True)
-    true, second = np.unique(edges.true, return_inverse=True)
+    predicted, first = _renumbered(edges.predicted)
+    true, second = _renumbered(edges.true)
     if len(predicted) <= len(true):
         partners = _assign(first, second, edges.costs, alone)
         matched[predicted[partners < len(true)]] = True
@@ -207,8 +218,12 @@ def _assign(first: Indices, second: Indices, costs: Costs, alone: float) -> Indi
     num_first, num_second = int(first.max()) + 1, int(second.max()) + 1
     # A private partner for each pixel of the first side stands for none.
     own = np.arange(num_first)
-    values = np.concatenate([costs, np.full(num_first, alone)])
-    ends = np.concatenate([first, own]), np.concatenate([second, num_second + own])
-    graph = csr_matrix((values, ends), shape=(num_first, num_second + num_first))
+    rows = np.concatenate([first, own])
+    order = np.argsort(rows, kind="stable")
+    values = np.concatenate([costs, np.full(num_first, alone)])[order]
+    columns = np.concatenate([second, num_second + own])[order]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows))])
+    shape = num_first, num_first + num_second
+    graph = csr_matrix((values, columns.astype(np.int32), starts.astype(np.int32)), shape=shape)
     partners: Indices = min_weight_full_bipartite_matching(graph)[1]
     return partners

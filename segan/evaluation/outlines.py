@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from segan.evaluation.metrics import Mask
 
 Labels = NDArray[np.integer]
+Indices = NDArray[np.intp]
 
 # The eight neighbours, clockwise from the one above; bit i of a code is neighbour i.
 _ROUND = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
@@ -43,9 +44,10 @@ def thin(mask: Mask) -> Mask:
     pixels = padded.ravel()
     steps = np.array([row * (width + 2) + column for row, column in _ROUND])
     candidates = np.flatnonzero(pixels)
+    marks = np.zeros(pixels.shape, np.bool_)
     while len(candidates):
         # A pixel that stayed stays until one of its neighbours goes.
-        touched = [candidates[:0]]
+        touched = []
         for removable in _REMOVABLE:
             codes = np.zeros(len(candidates), np.uint8)
             for bit, step in enumerate(steps):
@@ -53,12 +55,20 @@ def thin(mask: Mask) -> Mask:
             gone = candidates[removable[codes]]
             pixels[gone] = 0
             touched.append((gone[:, None] + steps).ravel())
-            candidates = np.unique(np.concatenate([candidates, touched[-1]]))
-            candidates = candidates[pixels[candidates] > 0]
-        candidates = np.unique(np.concatenate(touched))
-        candidates = candidates[pixels[candidates] > 0]
+            candidates = _left(pixels, marks, [candidates, touched[-1]])
+        candidates = _left(pixels, marks, touched)
     result: Mask = padded[1:-1, 1:-1].astype(np.bool_)
     return result
+
+
+def _left(pixels: NDArray[np.uint8], marks: Mask, places: list[Indices]) -> Indices:
+    """The places at which there is a pixel, each once; `marks` is all False before and after."""
+    for some in places:
+        marks[some] = True
+    left = np.flatnonzero(marks & pixels.view(np.bool_))
+    for some in places:
+        marks[some] = False
+    return left
 
 
 def _removable() -> tuple[Mask, Mask]:
