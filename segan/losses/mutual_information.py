@@ -241,7 +241,9 @@ class _DisplacedJoints(torch.autograd.Function):
         first = second = None
         if ctx.needs_input_grad[0]:
             found = _signals(torch.bmm(spectrum, tiles), ctx.side, ctx.side)
-            first = _overlap_add(found.unflatten(1, ctx.grid), tile)[..., radius:, radius:][..., :height, :width]
+            first = _overlap_add(found.unflatten(1, ctx.grid), tile)[..., radius:, radius:][
+                ..., :height, :width
+            ]
         if ctx.needs_input_grad[1]:
             found = _signals(torch.bmm(spectrum.mH, windows), ctx.side, tile)
             second = _overlap_add(found.unflatten(1, ctx.grid), tile)[..., :height, :width]

@@ -215,12 +215,12 @@ def _affinities(near: Tensor, reach: int, offset: int, fall: Tensor) -> Tensor:
         fall: Exponents due to distance [displacements, 1].
     """
     length = near.shape[1] - reach
-    exponents = fall.repeat(1, length)
-    difference = torch.empty_like(exponents)
+    exponents, difference = near.new_empty(2, len(fall), length)
+    total = fall
     for channel in near:
         there = channel[offset : offset + length + len(fall) - 1].unfold(0, length, 1)
         torch.sub(there, channel[:length], out=difference)
-        exponents.addcmul_(difference, difference, value=-1)
+        total = torch.addcmul(total, difference, difference, value=-1, out=exponents)
     least = 2 * math.log(torch.finfo(near.dtype).eps)
     return exponents.clamp_(min=least).exp_()
 

@@ -33,9 +33,7 @@ def two_processes(tmp_path_factory):
 @pytest.mark.parametrize(("form", "precision"), CASES)
 def test_gradient_averaged_over_processes_is_that_of_one(two_processes, form, precision) -> None:
     tolerance = {"float32": 1e-6, "float64": 1e-10}[precision]
-    ranks = [
-        load_file(two_processes / f"{form}-{precision}-{rank}.safetensors") for rank in (0, 1)
-    ]
+    ranks = [load_file(two_processes / f"{form}-{precision}-{rank}.safetensors") for rank in (0, 1)]
     one = value_and_gradient(form, precision, rank=0, world=1)
     for found in ranks:
         assert abs(float(found["value"] - one["value"])) < tolerance
