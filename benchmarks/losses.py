@@ -93,7 +93,8 @@ def window_ncut(regions: Tensor, images: Tensor, radius: int, at_once: int) -> T
 def convolved_information(first: Tensor, second: Tensor, radius: int, collapsed: bool) -> Tensor:
     """IIC as its authors do it: a convolution whose kernel is the image."""
     least = 2.2e-16
-    joint = F.conv2d(first.transpose(0, 1), second.transpose(0, 1), padding=radius)
+    first, second = (x.transpose(0, 1).contiguous() for x in (first, second))
+    joint = F.conv2d(first, second, padding=radius)
     joint = joint.permute(2, 3, 0, 1)
     if collapsed:
         joint = joint.sum((0, 1), keepdim=True)

@@ -54,10 +54,10 @@ class _AllReduceMean(torch.autograd.Function):
     """A mean over processes is symmetric: backward is the same operation."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
+    def forward(_: Any, values: Tensor) -> Tensor:
         return mean_over_ranks(values.contiguous())
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         return mean_over_ranks(gradient.contiguous())

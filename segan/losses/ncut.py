@@ -146,7 +146,7 @@ def _guarded(maps: Tensor, radius: int) -> Tensor:
 
 
 def _table(regions: Tensor, radius: int) -> Tensor:
-    """Regions, a column of ones for the degree and zeros up to a multiple of 8: pixels x columns."""
+    """Regions, a column of ones for degrees, zeros up to a multiple of 8 [pixels, columns]."""
     num_regions, height, width = regions.shape
     columns = math.ceil((num_regions + 1) / 8) * 8
     reach, stride = _reach(radius, width), width + radius - 1
