@@ -186,7 +186,7 @@ def _box_sum(maps: Tensor, radius: int) -> Tensor:
     planes = maps.reshape(count * num_regions, height, width)
     out = torch.empty_like(planes, memory_format=torch.contiguous_format)
     spare = maps.new_empty(2, min(step, len(planes)) * down * across)
-    for source, target in zip(planes.split(step), out.split(step), strict=True):
+    for source, target in zip(torch.split(planes, step), torch.split(out, step), strict=True):
         flat = F.pad(source, (radius, radius, radius, radius)).flatten()
         flat = _run_sums(_run_sums(flat, radius, across, spare), radius, 1, spare)
         target.copy_(flat.as_strided(target.shape, (down * across, across, 1)))

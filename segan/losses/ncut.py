@@ -216,13 +216,13 @@ def _affinities(near: Tensor, reach: int, offset: int, fall: Tensor) -> Tensor:
     """
     length = near.shape[1] - reach
     exponents, difference = near.new_empty(2, len(fall), length)
-    total = fall
+    total: Tensor = fall
     for channel in near:
         there = channel[offset : offset + length + len(fall) - 1].unfold(0, length, 1)
         torch.sub(there, channel[:length], out=difference)
         total = torch.addcmul(total, difference, difference, value=-1, out=exponents)
     least = 2 * math.log(torch.finfo(near.dtype).eps)
-    return exponents.clamp_(min=least).exp_()
+    return total.clamp_(min=least).exp_()
 
 
 def _mirrored(affinities: Tensor, reach: int, offset: int) -> Tensor:
