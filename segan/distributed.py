@@ -59,10 +59,10 @@ class _AllReduceMean(torch.autograd.Function):
     """A mean over processes is symmetric: backward is the same operation."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(_: Any, values: Tensor) -> Tensor:
         return mean_over_ranks(values.contiguous())
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         return mean_over_ranks(gradient.contiguous())

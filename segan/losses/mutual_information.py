@@ -186,7 +186,7 @@ def _box_sum(maps: Tensor, radius: int) -> Tensor:
     planes = maps.reshape(count * num_regions, height, width)
     out = torch.empty_like(planes, memory_format=torch.contiguous_format)
     spare = maps.new_empty(2, min(step, len(planes)) * down * across)
-    for source, target in zip(planes.split(step), out.split(step), strict=True):
+    for source, target in zip(torch.split(planes, step), torch.split(out, step), strict=True):
         flat = F.pad(source, (radius, radius, radius, radius)).flatten()
         flat = _run_sums(_run_sums(flat, radius, across, spare), radius, 1, spare)
         target.copy_(flat.as_strided(target.shape, (down * across, across, 1)))
@@ -241,12 +241,11 @@ class _DisplacedJoints(torch.autograd.Function):
         first = second = None
         if ctx.needs_input_grad[0]:
             found = _signals(torch.bmm(spectrum, tiles), ctx.side, ctx.side)
-            first = _overlap_add(found.unflatten(1, ctx.grid), tile)[..., radius:, radius:][
-                ..., :height, :width
-            ]
+            maps = _overlap_add(found, ctx.grid, tile)
+            first = maps[..., radius : radius + height, radius : radius + width]
         if ctx.needs_input_grad[1]:
             found = _signals(torch.bmm(spectrum.mH, windows), ctx.side, tile)
-            second = _overlap_add(found.unflatten(1, ctx.grid), tile)[..., :height, :width]
+            second = _overlap_add(found, ctx.grid, tile)[..., :height, :width]
         return first, second, None
 
 
@@ -268,7 +267,7 @@ def _transform_side(shape: torch.Size, radius: int) -> int:
 
 def _spectra(windows: Tensor, side: int) -> Tensor:
     """Spectra of windows [K, M, ..., h, w], zero beyond them [frequencies, K, M ...]."""
-    spectra = torch.fft.rfft2(windows.contiguous(), s=(side, side))
+    spectra: Tensor = torch.fft.rfft2(windows.contiguous(), s=(side, side))
     rows = spectra.view(-1, side * (side // 2 + 1))
     return rows.T.contiguous().view(rows.shape[1], len(windows), -1)
 
@@ -282,7 +281,8 @@ def _signals(spectra: Tensor, side: int, size: int) -> Tensor:
     half = frequencies // side
     down = torch.fft.ifft(spectra.view(side, half, -1), dim=0)[:size]
     turned = down.reshape(size * half, -1).T.contiguous().view(rows, columns, size, half)
-    return torch.fft.irfft(turned, n=side)[..., :size]
+    signals: Tensor = torch.fft.irfft(turned, n=side)[..., :size]
+    return signals
 
 
 def _windows(maps: Tensor, size: int, step: int) -> Tensor:
@@ -290,13 +290,14 @@ def _windows(maps: Tensor, size: int, step: int) -> Tensor:
     return maps.transpose(0, 1).unfold(2, size, step).unfold(3, size, step)
 
 
-def _overlap_add(windows: Tensor, step: int) -> Tensor:
-    """The adjoint of `_windows`: [K, N, rows, columns, size, size] to [N, K, H, W]."""
-    num_regions, count, rows, columns, size, _ = windows.shape
+def _overlap_add(windows: Tensor, grid: torch.Size, step: int) -> Tensor:
+    """The adjoint of `_windows`: [K, N rows columns, size, size] to [N, K, H, W]."""
+    size, (count, rows, columns) = windows.shape[-1], grid
+    windows = windows.reshape(-1, count, rows, columns, size, size)
     height, width = (rows - 1) * step + size, (columns - 1) * step + size
-    maps = windows.new_zeros(count, num_regions, height, width)
+    maps = windows.new_zeros(count, len(windows), height, width)
     for row in range(rows):
         for column in range(columns):
-            place = _windows(maps[..., row * step :, column * step :], size, step)
-            place[:, :, 0, 0] += windows[:, :, row, column]
+            place = maps[..., row * step :, column * step :][..., :size, :size]
+            place += windows[:, :, row, column].transpose(0, 1)
     return maps

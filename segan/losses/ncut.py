@@ -107,12 +107,13 @@ class _SoftNcut(torch.autograd.Function):
         gradient = torch.empty_like(regions, memory_format=torch.contiguous_format)
         for i in range(count):
             table = _table(regions[i], radius)
-            sums = _weighted_sums(table, features[i], radius, sigma_distance)
-            inside = table.narrow(0, _reach(radius, width), len(sums))
+            sums, kept = _associations(table, features[i], radius, sigma_distance)
             degree = sums[:, num_regions, None].clone()
-            # Zero only for an empty region; then the ratio and its gradient are 0.
-            volume = (inside.T @ degree).squeeze(1).clamp(min=torch.finfo(regions.dtype).tiny)
-            ratio = (inside * sums).sum(0) / volume
+            inside = table.narrow(0, _reach(radius, width), len(sums))
+            volume = (inside.T @ degree).squeeze(1)
+            # Zero only for an empty region (or a column of zeros): its ratio is then 0 as well.
+            volume.clamp_(min=torch.finfo(regions.dtype).tiny)
+            ratio = kept / volume
             cuts[i] = num_regions - ratio[:num_regions].sum()
             if ctx.needs_input_grad[0]:
                 sums.mul_(-2).addcmul_(degree, ratio).div_(volume)
@@ -145,7 +146,7 @@ def _guarded(maps: Tensor, radius: int) -> Tensor:
 
 
 def _table(regions: Tensor, radius: int) -> Tensor:
-    """Regions, a column of ones for the degree and zeros up to a multiple of 8: pixels x columns."""
+    """Regions, a column of ones for degrees, zeros up to a multiple of 8 [pixels, columns]."""
     num_regions, height, width = regions.shape
     columns = math.ceil((num_regions + 1) / 8) * 8
     reach, stride = _reach(radius, width), width + radius - 1
@@ -156,8 +157,10 @@ def _table(regions: Tensor, radius: int) -> Tensor:
     return table
 
 
-def _weighted_sums(table: Tensor, features: Tensor, radius: int, sigma_distance: float) -> Tensor:
-    """Applies W to the columns of a table [H (W + radius - 1), columns]; void between rows.
+def _associations(
+    table: Tensor, features: Tensor, radius: int, sigma_distance: float
+) -> tuple[Tensor, Tensor]:
+    """W applied to a table [H (W + radius - 1), columns], void between rows; N [columns].
 
     Strip by strip: a pixel's neighbours are a bag of rows, summed with its affinities as weights.
     """
@@ -167,8 +170,10 @@ def _weighted_sums(table: Tensor, features: Tensor, radius: int, sigma_distance:
     forward = torch.cat([torch.arange(o, o + len(d)) for o, d in groups])
     offsets = torch.cat([forward, -forward[1:]]) + reach
     sums = torch.empty_like(table[: len(table) - 2 * reach])
+    kept = torch.zeros_like(table[0])
     strip = min(_STRIP["cpu" if table.device.type == "cpu" else "other"], len(sums))
-    bags = (torch.arange(strip)[:, None] + offsets).to(table.device, torch.int32)
+    pixels = torch.arange(strip, dtype=torch.int32)[:, None]
+    bags = (pixels + offsets.to(torch.int32)).to(table.device)
     fall = [-d.to(table)[:, None] / sigma_distance**2 for _, d in groups]
     for start in range(0, len(sums), strip):
         size = min(strip, len(sums) - start)
@@ -177,10 +182,10 @@ def _weighted_sums(table: Tensor, features: Tensor, radius: int, sigma_distance:
         backward = [_mirrored(a, reach, o) for (o, _), a in zip(groups, half, strict=True)]
         weights = torch.cat([a[:, reach:] for a in half] + backward).T.contiguous()
         rows = table.narrow(0, start, size + 2 * reach)
-        sums[start : start + size] = F.embedding_bag(
-            bags[:size], rows, mode="sum", per_sample_weights=weights
-        )
-    return sums
+        found = F.embedding_bag(bags[:size], rows, mode="sum", per_sample_weights=weights)
+        kept += (rows.narrow(0, reach, size) * found).sum(0)
+        sums[start : start + size] = found
+    return sums, kept
 
 
 def _displacements(radius: int, stride: int) -> list[tuple[int, Tensor]]:
@@ -210,14 +215,14 @@ def _affinities(near: Tensor, reach: int, offset: int, fall: Tensor) -> Tensor:
         fall: Exponents due to distance [displacements, 1].
     """
     length = near.shape[1] - reach
-    exponents = fall.repeat(1, length)
-    difference = torch.empty_like(exponents)
+    exponents, difference = near.new_empty(2, len(fall), length)
+    total: Tensor = fall
     for channel in near:
         there = channel[offset : offset + length + len(fall) - 1].unfold(0, length, 1)
         torch.sub(there, channel[:length], out=difference)
-        exponents.addcmul_(difference, difference, value=-1)
+        total = torch.addcmul(total, difference, difference, value=-1, out=exponents)
     least = 2 * math.log(torch.finfo(near.dtype).eps)
-    return exponents.clamp_(min=least).exp_()
+    return total.clamp_(min=least).exp_()
 
 
 def _mirrored(affinities: Tensor, reach: int, offset: int) -> Tensor:

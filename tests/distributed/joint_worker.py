@@ -1,4 +1,4 @@
-"""What each process of `test_joint_of_two_processes.py` does; run by torchrun, writes to a folder."""
+"""What each process of `test_joint_of_two_processes.py` does; torchrun runs it."""
 
 import sys
 from pathlib import Path

@@ -83,7 +83,7 @@ def test_value_and_gradient_are_those_of_the_convolution(
 @pytest.mark.parametrize("side", [16, 32, 64])
 def test_size_of_transforms_and_of_chunks_does_not_matter(monkeypatch, side) -> None:
     maps = sample(2, 3, 30, 23)
-    monkeypatch.setattr(mutual_information, "_transform_side", lambda shape, radius: side)
+    monkeypatch.setattr(mutual_information, "_transform_side", lambda *_: side)
     monkeypatch.setitem(mutual_information._CHUNK, "cpu", 100 * side)
     for form, loss in LOSSES.items():
         found, expected = loss(*maps, radius=5), reference(*maps, form=form, radius=5)
