@@ -28,17 +28,15 @@ from segan.data.images import UnreadableImage, find_images, image_size, one_line
 from segan.data.inspection import Skipped, require_readable
 from segan.errors import ConfigError
 from segan.evaluation.polarity import Named
-from segan.evaluation.rows import native_regions
+from segan.evaluation.rows import native_regions, probability_in_boxes
 from segan.export import WholePicture
 from segan.files import written_aside
 from segan.opening import Opened, open_segmenter
 from segan.overlay import MASK_COLOR, label_overlay, overlay, palette
 from segan.segmenter import PartitionSegmenter, RegionSegmenter, Segmenter, WindowSpec
-from segan.windows import box_in_window, boxes_to_mask, crop, put_back, window_around
 
 MARKER = "segan-predict.json"
 _FOLDERS = ("masks", "overlays")
-_BATCH_WINDOWS = 32
 _AHEAD = 4
 
 Item = TypeVar("Item")
@@ -170,39 +168,6 @@ def predict(
     )
     require_readable(len(with_boxes), skipped, root)
     return summary
-
-
-def probability_in_boxes(
-    segmenter: Segmenter, window: WindowSpec, picture: Tensor, boxes: Tensor
-) -> Tensor:
-    """The probability of a boxed object, from the window around each box, and 0 outside boxes.
-
-    Where boxes overlap the larger probability counts.
-
-    Args:
-        segmenter: One with a named foreground.
-        window: How it was shown objects in training.
-        picture: uint8 [3, H, W].
-        boxes: [B, 4] in pixels, inside the picture.
-
-    Returns:
-        [H, W] in [0, 1].
-    """
-    assert segmenter.foreground is not None
-    size = int(picture.shape[1]), int(picture.shape[2])
-    result = torch.zeros(1, *size, device=picture.device)
-    for some in torch.split(boxes, _BATCH_WINDOWS):
-        frames = [
-            window_around(box, size, context=window.context, square=window.square) for box in some
-        ]
-        images = torch.stack([crop(picture, frame, window.size) for frame in frames])
-        pairs = zip(some, frames, strict=True)
-        inner = torch.stack([box_in_window(box, frame, window.size) for box, frame in pairs])
-        regions = segmenter.forward_in_boxes(images, inner)
-        for box, frame, mask in zip(some, frames, regions[:, segmenter.foreground], strict=True):
-            inside = boxes_to_mask(box[None], size)[0]
-            result = result.maximum(put_back(mask[None], frame, size).clamp(0, 1) * inside)
-    return result[0]
 
 
 # --- the model -----------------------------------------------------------------------------------

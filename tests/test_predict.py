@@ -14,9 +14,9 @@ from segan.data.sample import Mask, Sample
 from segan.errors import ConfigError, DataError
 from segan.evaluation.cases import Cases, cases_of
 from segan.evaluation.foreground import _regions
+from segan.evaluation.rows import probability_in_boxes
 from segan.networks import UNetConfig
 from segan.overlay import MASK_COLOR, overlay
-from segan.predict import probability_in_boxes
 from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
 from segan.windows import boxes_to_mask, resize, window_around
 

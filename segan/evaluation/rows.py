@@ -8,8 +8,10 @@ from torch import Tensor
 
 from segan.data.sample import Dataset, Sample
 from segan.errors import ConfigError
-from segan.segmenter import Segmenter
-from segan.windows import resize
+from segan.segmenter import Segmenter, WindowSpec
+from segan.windows import box_in_window, boxes_to_mask, crop, put_back, resize, window_around
+
+_BATCH_WINDOWS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,3 +98,36 @@ def pictures_of(dataset: Dataset, *, limit: int | None, scale: float) -> Iterato
         raise ConfigError(f"scale is {scale}; it must be above 0")
     for index in range(min(len(dataset), limit or len(dataset))):
         yield dataset[index]
+
+
+def probability_in_boxes(
+    segmenter: Segmenter, window: WindowSpec, picture: Tensor, boxes: Tensor
+) -> Tensor:
+    """The probability of a boxed object, from the window around each box, and 0 outside boxes.
+
+    Where boxes overlap the larger probability counts.
+
+    Args:
+        segmenter: One with a named foreground.
+        window: How it was shown objects in training.
+        picture: uint8 [3, H, W].
+        boxes: [B, 4] in pixels, inside the picture.
+
+    Returns:
+        [H, W] in [0, 1].
+    """
+    assert segmenter.foreground is not None
+    size = int(picture.shape[1]), int(picture.shape[2])
+    result = torch.zeros(1, *size, device=picture.device)
+    for some in torch.split(boxes, _BATCH_WINDOWS):
+        frames = [
+            window_around(box, size, context=window.context, square=window.square) for box in some
+        ]
+        images = torch.stack([crop(picture, frame, window.size) for frame in frames])
+        pairs = zip(some, frames, strict=True)
+        inner = torch.stack([box_in_window(box, frame, window.size) for box, frame in pairs])
+        regions = segmenter.forward_in_boxes(images, inner)
+        for box, frame, mask in zip(some, frames, regions[:, segmenter.foreground], strict=True):
+            inside = boxes_to_mask(box[None], size)[0]
+            result = result.maximum(put_back(mask[None], frame, size).clamp(0, 1) * inside)
+    return result[0]
