@@ -100,7 +100,12 @@ class PartitionSegmenter(Segmenter):
     """Cuts each picture by itself into connected or unnamed regions, at a scale of choice.
 
     Region numbers mean nothing from one picture to the next, and there may be hundreds.
+
+    Attributes:
+        postprocessing: What it does to the regions of another segmenter, in words; or "none".
     """
+
+    postprocessing: str = "none"
 
     def partitions(self, image: Tensor, *, num_levels: int) -> list[Tensor]:
         """Label maps int32 [H, W] from 0, coarse to fine, of one picture [3, H, W] in [0, 1].

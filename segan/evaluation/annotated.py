@@ -255,8 +255,10 @@ def _summary(
 
 
 def _postprocessing(row: Row | None, num_levels: int) -> str:
-    if row is None or isinstance(row.segmenter, PartitionSegmenter):
+    if row is None:
         return "none"
+    if isinstance(row.segmenter, PartitionSegmenter):
+        return row.segmenter.postprocessing
     share = least_areas(10**6, num_levels)[-1] / 10**6
     return (
         "8-connected pieces of the most probable region; small ones absorbed, "

@@ -75,6 +75,9 @@ class RefinedPartitions(EdgePartitions):
         self.crf = crf
         self.ucm = ucm
         self.edges = edges
+        steps = ["dense CRF (crf)"] * (crf is not None)
+        steps += [f"boundaries weighted by {edges} edges and merged (ucm)"] * ucm
+        self.postprocessing = ", ".join(steps) or "none"
 
     def regions(self, image: Tensor) -> Tensor:
         """Probabilities [K, H, W] of one picture, after the CRF if there is one."""
