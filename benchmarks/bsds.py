@@ -22,9 +22,10 @@ from pathlib import Path
 
 import torch
 
-from segan import api, config, methods
+from segan import api, config, data, methods
 from segan.checkpoint import FILE_NAME, save_segmenter
 from segan.data.datasets.bsds500 import Bsds500, Bsds500Config
+from segan.data.loading import Draws
 from segan.evaluation.annotated import evaluate_annotated
 from segan.evaluation.results import git_commit
 from segan.evaluation.rows import Row
@@ -53,20 +54,30 @@ def settings(name: str, root: Path, seed: int) -> RunConfig:
 
 
 def trained(name: str, root: Path, seed: int, runs: Path) -> Path:
-    """The segmenter file of a learned row, trained if it is not there."""
+    """The segmenter file of a learned row; a run that is there is finished, or refused."""
     out = runs / f"bsds500-{name}-{seed}"
-    if not (out / FILE_NAME).exists():
-        started = time.perf_counter()
-        api.train(settings(name, root, seed), out, trivial=False)
+    is_new = not (out / FILE_NAME).exists()
+    started = time.perf_counter()
+    api.train(settings(name, root, seed), out, trivial=False)
+    if is_new:
         (out / "seconds.txt").write_text(f"{time.perf_counter() - started:.0f}\n")
     return out / FILE_NAME
 
 
 def initialised(root: Path, seed: int, folder: Path) -> Path:
-    """W-Net's encoder before training, in a file like any other."""
+    """W-Net's encoder before training, in a file like any other.
+
+    Its running means are those of training pictures, so that it differs in weights alone.
+    """
     run = settings("wnet", root, seed)
     torch.manual_seed(seed)
     method = methods.build(run.method)
+    dataset = data.build(run.data, "train")
+    draws = Draws(dataset, method.view, method.view.units(dataset), seed)
+    with torch.no_grad():
+        for first in range(0, 40 * run.train.batch_size, run.train.batch_size):
+            items = [draws[first + index].images for index in range(run.train.batch_size)]
+            method.segmenter(torch.stack(items))
     path = folder / FILE_NAME
     tree = config.as_tree(run)["method"]
     save_segmenter(
@@ -92,7 +103,7 @@ def source(name: str, root: Path, seed: int, runs: Path) -> tuple[Row, float]:
         else:
             opened = open_segmenter(base)
     row = api.row_of(opened)
-    return (refined(row, how, scale=opened.scale) if how else row), opened.scale
+    return (refined(row, how, scale=opened.scale), 1.0) if how else (row, opened.scale)
 
 
 def run(names: list[str], root: Path, *, seed: int, first: int | None, runs: Path) -> None:
@@ -120,6 +131,9 @@ def run(names: list[str], root: Path, *, seed: int, first: int | None, runs: Pat
         tree = {
             "row": name,
             "seed": seed if seeded else None,
+            "config": LEARNED.get(name.partition("+")[0]),
+            "segmenter_sha256": found.segmenter_sha256,
+            "window_options": found.window_options,
             "metrics": {key: round(found.metrics[key], 4) for key in METRICS},
             "interval": [round(value, 4) for value in found.intervals["covering_ods"]],
             "num_images": found.num_images,

@@ -23,7 +23,11 @@ from segan.evaluation.foreground import Row, foreground
 from segan.training.config import RunConfig
 
 RESULTS = Path(__file__).resolve().parent / "results"
-METRICS = ("iou", "iou_image_mean", "boundary_iou", "iou_oracle_polarity")
+METRICS = (
+    *("iou", "iou_image_mean", "boundary_iou", "iou_oracle_polarity"),
+    *("miou", "accuracy", "nmi", "miou_many_to_one", "covering_ods", "covering_ois"),
+)
+MAIN = ("iou", "miou", "covering_ods")
 MOST_BYTES = 4096
 
 
@@ -37,10 +41,11 @@ def keep(run: Path, suite: str, *, seconds: int, note: str) -> None:
         "dataset": found["dataset"],
         "split": found["split"],
         "num_images": found["num_images"],
-        "num_instances": found["num_instances"],
+        "num_instances": found.get("num_instances"),
         "supervision": found["supervision"],
         "box_source": found["box_source"],
-        "interval": [round(value, 4) for value in found["intervals"]["iou"]],
+        "interval": [round(value, 4) for value in found["intervals"][main_metric(found)]],
+        "matching": found["matching"],
         "rows": {
             name: {
                 metric: round(each["metrics"][metric], 4)
@@ -65,6 +70,11 @@ def keep(run: Path, suite: str, *, seconds: int, note: str) -> None:
     path.write_text(text)
 
 
+def main_metric(row: dict) -> str:
+    """The metric a protocol is known by."""
+    return next(metric for metric in MAIN if metric in row["metrics"])
+
+
 def table(suite: str) -> None:
     """Print a suite as Markdown: each row's mean over seeds, and the seeds."""
     runs = [json.loads(path.read_text()) for path in sorted((RESULTS / suite).glob("*.json"))]
@@ -72,13 +82,14 @@ def table(suite: str) -> None:
     print("| row | mean | by seed | oracle polarity |")
     print("|---|---|---|---|")
     for name in dict.fromkeys(name for run in runs for name in run["rows"]):
-        values = [run["rows"][name]["iou"] for run in runs if name in run["rows"]]
+        found = [run["rows"][name] for run in runs if name in run["rows"]]
+        values = [next(row[metric] for metric in MAIN if metric in row) for row in found]
         oracle = runs[0]["rows"][name].get("iou_oracle_polarity")
         # Training-free rows are the same whatever the seed of the training.
         seeds = ", ".join(f"{v:.3f}" for v in values) if len(set(values)) > 1 else ""
         shown = "" if oracle is None else f"{oracle:.3f}"
         print(f"| {name} | {statistics.mean(values):.3f} | {seeds} | {shown} |")
-    images = [run["rows"]["segan"].get("iou_image_mean") for run in runs]
+    images = [run["rows"].get("segan", {}).get("iou_image_mean") for run in runs]
     if None not in images:
         print(f"\nsegan, mean of per-image means: {', '.join(f'{v:.3f}' for v in images)}")
     print(f"seconds: {', '.join(str(run['seconds']) for run in runs)}")

@@ -169,8 +169,8 @@ def evaluate_run(
 ) -> dict[str, Evaluation]:
     """Score the segmenter of a run beside the trivial rows; writes evaluation.json and .csv.
 
-    People's segmentations are scored by the protocol "regions"; classes, and masks where the
-    segmenter has more than two regions, by "semantic"; other masks by "foreground".
+    People's segmentations are scored by the protocol "regions"; classes, and masks where regions
+    have no names, by "semantic"; other masks by "foreground".
 
     Args:
         config: The run.
@@ -181,7 +181,7 @@ def evaluate_run(
     loaded = opened(load_segmenter(out / FILE_NAME), name=str(out), label="segan")
     if "annotations" in dataset.provides:
         results = _score_regions(config, loaded, dataset, trivial=trivial)
-    elif "classes" in dataset.provides or getattr(config.method, "num_regions", 2) > 2:
+    elif "classes" in dataset.provides or isinstance(loaded.segmenter, RegionSegmenter):
         results = _score_classes(config, loaded, dataset, trivial=trivial)
     else:
         results = _score_foreground(config, loaded, dataset, trivial=trivial)
@@ -215,8 +215,7 @@ def _score_classes(
 ) -> dict[str, Evaluation]:
     rows = {"segan": row_of(loaded)}
     if trivial:
-        num_regions = getattr(config.method, "num_regions", 2)
-        rows |= control_rows(data.build(config.data, "train"), num_regions)
+        rows |= control_rows(data.build(config.data, "train"), loaded.num_regions or 2)
     return as_whole(
         evaluate_semantic(
             rows,

@@ -29,9 +29,15 @@ def luminance(picture: Picture) -> NDArray[np.uint8]:
     return np.asarray(gray, np.uint8)
 
 
-def lab(picture: Picture) -> NDArray[np.float32]:
-    """CIE Lab [H, W, 3] of a picture: L in [0, 100], a and b about [-127, 127]."""
-    colours: Any = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+def lab(picture: Picture | NDArray[np.float32]) -> NDArray[np.float32]:
+    """CIE Lab [H, W, 3] of a picture, 8-bit or float32 in [0, 1]: L to 100, a and b about 127."""
+    colours = picture.astype(np.float32) / 255 if picture.dtype == np.uint8 else picture
+    return np.asarray(cv2.cvtColor(np.asarray(colours), cv2.COLOR_RGB2LAB), np.float32)
+
+
+def colours_of(image: Tensor) -> NDArray[np.float32]:
+    """An image [3, H, W] in [0, 1] as a picture float32 [H, W, 3]."""
+    colours = image.detach().float().cpu().permute(1, 2, 0).contiguous().numpy()
     return np.asarray(colours, np.float32)
 
 

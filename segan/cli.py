@@ -193,6 +193,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         choices=_REFINEMENTS,
         help="for regions and boundaries: dense CRF, merging by contour strength, or both",
     )
+    parser.add_argument(
+        "--match-on",
+        choices=["train", "dev", "test"],
+        help="for semantic: match regions to classes on this split, not on the one scored",
+    )
     parser.add_argument("--trivial", action="store_true", help="also score the trivial guesses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write scores per picture here")

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from rich.console import Console
@@ -26,18 +27,23 @@ from segan.evaluation.partitions import NUM_LEVELS
 from segan.evaluation.predictions import PredictionFolder, open_predictions
 from segan.evaluation.results import Evaluation
 from segan.evaluation.rows import Row
-from segan.evaluation.semantic import class_names_of, control_rows, evaluate_semantic
+from segan.evaluation.semantic import (
+    class_names_of,
+    control_rows,
+    evaluate_semantic,
+    learn_matchings,
+)
 from segan.files import written_aside
 from segan.opening import open_segmenter, refined
 from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
 
-# Long lines are left to the terminal to wrap, so that paths can be copied from them.
 # What `segan train FOLDER` trains, and how many network sizes the shorter side of a picture has.
 RECOMMENDED = "wnet"
 PARTS = 1.5
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
+# Long lines are left to the terminal to wrap, so that paths can be copied from them.
 _OUT = Console(highlight=False, soft_wrap=True)
 
 
@@ -51,11 +57,11 @@ def train(
     dry_run: bool,
 ) -> int:
     """`segan train`."""
+    chosen = [] if method is None or path.is_dir() else [f"method.type={method}"]
     if path.is_dir():
-        tree, chosen = _folder_tree(path, method or RECOMMENDED), []
+        tree = _folder_tree(path, method or RECOMMENDED, overrides)
     else:
-        tree, chosen = config.read_tree(path), [] if method is None else [f"method.type={method}"]
-    tree = config.override(tree, [*overrides, *chosen])
+        tree = config.override(config.read_tree(path), [*overrides, *chosen])
     run = config.build(
         RunConfig, tree, f"{path} with overrides" if chosen or overrides else str(path)
     )
@@ -69,7 +75,7 @@ def train(
     return 0
 
 
-def _folder_tree(folder: Path, method: str) -> config.Tree:
+def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.Tree:
     """What `segan train FOLDER` runs: the method's settings for folders, at a scale that fits.
 
     A method without windows sees the median of the pictures' shorter sides as `PARTS` parts: by
@@ -78,15 +84,19 @@ def _folder_tree(folder: Path, method: str) -> config.Tree:
     path = CONFIGS / method / "folder.yaml"
     if not path.is_file():
         known = sorted(file.parent.name for file in CONFIGS.glob("*/folder.yaml"))
+        if not known:
+            raise ConfigError(f"{CONFIGS} is missing: run from a checkout, or name a config file")
         raise ConfigError(f"no method {method!r} for folders; one of {', '.join(known)}")
-    tree = config.read_tree(path)
+    given = config.override({"method": {}}, overrides)["method"]
+    tree = config.override(config.read_tree(path), overrides)
     tree["data"]["root"] = str(folder)
-    if "scale" in tree["method"]:
+    size = tree["method"].get("size")
+    if "scale" in tree["method"] and "scale" not in given and type(size) is int:
         sides = [min(size) for size in _sizes(folder)]
         side = statistics.median(sides or [PARTS * tree["method"]["size"]])
         scale = max(PARTS * tree["method"]["size"] / side, 2**-6)
         tree["method"]["scale"] = round(min(scale, 1.0), 4)
-        if scale > 1:
+        if scale > 1 and "size" not in given:
             tree["method"]["size"] = max(int(side / PARTS) // 16, 1) * 16
     return tree
 
@@ -113,7 +123,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _evaluate_foreground(options: argparse.Namespace) -> dict[str, Evaluation]:
-    _refuse(options, "levels", "workers", "refine")
+    _refuse(options, "levels", "workers", "refine", "match_on")
     opened = open_segmenter(options.segmenter)
     given = _given_window(options)
     spec = opened.windows(given) if options.boxes else opened.window
@@ -121,6 +131,7 @@ def _evaluate_foreground(options: argparse.Namespace) -> dict[str, Evaluation]:
     which = Cases(
         windows="none" if options.boxes is None else "box",
         spec=spec,
+        scale=opened.scale,
         box_jitter=options.jitter,
         shift=options.shift,
         limit=options.limit,
@@ -137,14 +148,20 @@ def _evaluate_semantic(options: argparse.Namespace) -> dict[str, Evaluation]:
     dataset = _scored_split(options)
     rows = {opened.label: api.row_of(opened)}
     if options.trivial:
-        rows |= control_rows(_dataset(options, "train"), len(class_names_of(dataset)))
-    return evaluate_semantic(
-        rows, dataset, split=options.split, limit=options.limit, scale=opened.scale
-    )
+        # As many clusters as the segmenter has, or as there are classes.
+        count = opened.num_regions or len(class_names_of(dataset))
+        controls = control_rows(_dataset(options, "train"), count)
+        rows |= {name: row for name, row in controls.items() if name not in rows}
+    which: dict[str, Any] = {"limit": options.limit, "scale": opened.scale}
+    matchings = None
+    if options.match_on:
+        learned_on = _dataset(options, options.match_on)
+        matchings = learn_matchings(rows, learned_on, split=options.match_on, scale=opened.scale)
+    return evaluate_semantic(rows, dataset, split=options.split, matchings=matchings, **which)
 
 
 def _evaluate_instances(options: argparse.Namespace) -> dict[str, Evaluation]:
-    _refuse(options, *_BOX_OPTIONS, "levels", "workers", "refine", "trivial")
+    _refuse(options, *_BOX_OPTIONS, "levels", "workers", "refine", "match_on", "trivial")
     opened = open_segmenter(options.segmenter)
     rows = {opened.label: api.row_of(opened)}
     dataset = _scored_split(options)
@@ -155,7 +172,7 @@ def _evaluate_instances(options: argparse.Namespace) -> dict[str, Evaluation]:
 
 def _evaluate_annotated(options: argparse.Namespace) -> dict[str, Evaluation]:
     """The protocols regions and boundaries."""
-    _refuse(options, *_BOX_OPTIONS, "trivial")
+    _refuse(options, *_BOX_OPTIONS, "match_on", "trivial")
     path = Path(options.segmenter)
     source: Row | PredictionFolder
     if path.is_dir() and not (path / FILE_NAME).is_file():
@@ -166,7 +183,7 @@ def _evaluate_annotated(options: argparse.Namespace) -> dict[str, Evaluation]:
         label, scale, source = opened.label, opened.scale, api.row_of(opened)
         if options.refine:
             source = refined(source, options.refine, scale=scale)
-            label = f"{label} + {options.refine}"
+            label, scale = f"{label} + {options.refine}", 1.0
     return evaluate_annotated(
         {label: source},
         _scored_split(options),
@@ -193,9 +210,14 @@ _BOX_OPTIONS = ("boxes", "jitter", "shift", "size", "context")
 def _refuse(options: argparse.Namespace, *names: str) -> None:
     """Raise ConfigError if one of these was given: it would change nothing."""
     for name in names:
-        if getattr(options, name) not in (None, False, 0.0):
-            what = f"the protocol {options.protocol}"
-            raise ConfigError(f"--{name} means nothing for {options.segmenter} and {what}")
+        given = getattr(options, name)
+        # Jitter and shift are 0 when they are not given, and change nothing then.
+        if given is None or given is False or (name in ("jitter", "shift") and given == 0):
+            continue
+        flag = name.replace("_", "-")
+        raise ConfigError(
+            f"--{flag} means nothing for {options.segmenter} and the protocol {options.protocol}"
+        )
 
 
 def _scored_split(options: argparse.Namespace) -> Dataset:

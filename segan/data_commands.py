@@ -18,7 +18,7 @@ from segan.config import settings
 from segan.data import DataConfig
 from segan.data.catalogue import CATALOGUE, Archive, Entry
 from segan.data.checking import DatasetReport, FolderReport, check_dataset, check_folder
-from segan.data.download import file_name, get
+from segan.data.download import file_name, get, require_sound
 from segan.data.images import one_line
 from segan.data.inspection import Skipped
 from segan.errors import ConfigError
@@ -107,6 +107,7 @@ def get_set(options: argparse.Namespace) -> int:
             f"{options.name} cannot be fetched: {entry.steps} Terms: {entry.terms}. "
             f"See {entry.page}"
         )
+    require_sound(archives)
     out = options.out or Path("data") / options.name
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     progress = Progress(

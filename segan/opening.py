@@ -14,7 +14,7 @@ from segan.methods.classical import TRIVIAL_ROWS
 from segan.methods.feature_clustering import FeatureClustering
 from segan.methods.partitions import PARTITION_ROWS
 from segan.postprocessing.crf import CrfConfig
-from segan.postprocessing.refined import EdgePartitions, RefinedPartitions
+from segan.postprocessing.refined import EdgePartitions, RefinedPartitions, SmoothedRegions
 from segan.segmenter import PartitionSegmenter, Segmenter, WindowSpec
 
 FEATURE_CLUSTERING = "feature_clustering"
@@ -34,6 +34,7 @@ class Opened:
         device: Where it runs.
         window: The windows it was trained on, or None.
         scale: Network pixels per pixel of a whole picture.
+        num_regions: Of a segmenter that was trained; None for others.
         whole_only: Whether it takes whole pictures alone, as exported files do.
         given_boxes: Whether it looks at the box itself, not only at the window around it.
         supervision: In training: "none", "backgrounds", "boxes" or "masks".
@@ -47,6 +48,7 @@ class Opened:
     device: torch.device
     window: WindowSpec | None = None
     scale: float = 1.0
+    num_regions: int | None = None
     whole_only: bool = False
     given_boxes: bool = False
     supervision: str = "none"
@@ -127,14 +129,12 @@ def refined(row: Row, how: str, *, scale: float) -> Row:
     """
     if isinstance(row.segmenter, PartitionSegmenter):
         raise ConfigError("--refine needs regions with probabilities, not partitions; leave it out")
-    return replace(
-        row,
-        segmenter=RefinedPartitions(
-            AtScale(row.segmenter, scale),
-            crf=CrfConfig() if "crf" in how else None,
-            ucm="ucm" in how,
-        ).eval(),
-    )
+    segmenter: Segmenter = AtScale(row.segmenter, scale)
+    if "crf" in how:
+        segmenter = SmoothedRegions(segmenter, CrfConfig())
+    if "ucm" in how:
+        segmenter = RefinedPartitions(segmenter)
+    return replace(row, segmenter=segmenter.eval())
 
 
 def opened(loaded: LoadedSegmenter, *, name: str, label: str) -> Opened:
@@ -147,6 +147,7 @@ def opened(loaded: LoadedSegmenter, *, name: str, label: str) -> Opened:
         device=device,
         window=loaded.window,
         scale=loaded.scale,
+        num_regions=loaded.metadata["num_regions"],
         supervision=loaded.metadata["supervision"]["train"],
         box_source=loaded.metadata.get("box_source") or None,
         sha256=loaded.sha256,

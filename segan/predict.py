@@ -388,7 +388,12 @@ def _write(out: Path, partition: bool, result: Written) -> Skipped | None:
 def _index_image(labels: Tensor, colors: bytes) -> Image.Image:
     """Numbers [H, W] as an image of colour indices, or of 16-bit gray levels above 255."""
     height, width = labels.shape
-    if int(labels.max()) > 255:
+    most = int(labels.max())
+    if most > 65535:
+        raise ConfigError(
+            f"{most + 1} regions in one picture; an index file holds 65536: use a coarser segmenter"
+        )
+    if most > 255:
         return Image.fromarray(labels.numpy().astype("uint16"))
     indexed = Image.frombytes("P", (width, height), labels.to(torch.uint8).numpy().tobytes())
     # All 256 entries: with fewer, Pillow packs several indices into a byte.

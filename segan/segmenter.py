@@ -14,9 +14,11 @@ class Segmenter(nn.Module):
 
     Attributes:
         foreground: The region that means "object", or None when regions are unnamed clusters.
+        postprocessing: What it does to the regions of another segmenter, in words; or "none".
     """
 
     foreground: int | None = None
+    postprocessing: str = "none"
 
     def forward(self, images: Tensor) -> Tensor:
         """Soft partition [N, K, H, W], summing to one over K, of images [N, 3, H, W] in [0, 1]."""
@@ -100,12 +102,7 @@ class PartitionSegmenter(Segmenter):
     """Cuts each picture by itself into connected or unnamed regions, at a scale of choice.
 
     Region numbers mean nothing from one picture to the next, and there may be hundreds.
-
-    Attributes:
-        postprocessing: What it does to the regions of another segmenter, in words; or "none".
     """
-
-    postprocessing: str = "none"
 
     def partitions(self, image: Tensor, *, num_levels: int) -> list[Tensor]:
         """Label maps int32 [H, W] from 0, coarse to fine, of one picture [3, H, W] in [0, 1].
@@ -119,6 +116,10 @@ class PartitionSegmenter(Segmenter):
     def partition(self, image: Tensor) -> Tensor:
         """The label map int32 [H, W], from 0, at the method's default scale."""
         raise NotImplementedError
+
+    def contours(self, image: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Strength of boundaries [H, W] in [0, 1] of one picture [3, H, W]; None without one."""
+        return None
 
     def forward(self, images: Tensor) -> Tensor:
         """Regions [N, K, H, W] of 0 and 1, K the most that any of the pictures has."""

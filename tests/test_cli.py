@@ -185,6 +185,17 @@ def test_wrong_settings_are_one_line(override, expected, refusal):
             "its depth can be at most 4",
         ),
         (["train.optimizers.generatr.lr=1e-3"], "'train.optimizers.generatr'"),
+        (
+            ["method={type: wnet, size: 16, radius: 17}"],
+            "'method.radius' is 17; it must be at most 'method.size', 16",
+        ),
+        (
+            ["method={type: iic, size: 16, radius: 16}"],
+            "'method.radius' is 16; it must be less than 'method.size', 16",
+        ),
+        (["method={type: iic, num_overclusters: 1}"], "it must be 0 (none) or at least 2"),
+        (["method={type: wnet, num_regions: 1}"], "'method.num_regions' is 1; it must be greater"),
+        (["method={type: iic, num_regions: 256}"], "'method.num_regions' is 256; it must be less"),
         (["train.micro_batch=3"], "'train.micro_batch' is 3; it must divide the 4 images"),
         (
             ["method.size=64"],

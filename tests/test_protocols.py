@@ -95,12 +95,33 @@ def test_more_regions_than_two_are_matched_to_classes(tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_two_regions_are_scored_as_an_object_named_by_the_border(tmp_path):
+def test_two_regions_can_be_scored_as_an_object_named_by_the_border(tmp_path, capsys):
+    """At the scale of training, by every protocol."""
     world = {"type": "shapes", "size": 48, "train_images": 4, "test_images": 2}
     results = api.train(run_of("iic", world, split="dev"), tmp_path / "run", trivial=False)
     (found,) = results.values()
-    assert (found.protocol, found.polarity, found.matching) == ("foreground", "border", "none")
-    assert found.supervision == {"train": "none", "test": "none"}
+    assert (found.protocol, found.matching) == ("semantic", "hungarian on dev")
+    arguments = ["evaluate", str(tmp_path / "run"), "--data", "shapes", "--split", "dev"]
+    arguments += [f"--set={key}={world[key]}" for key in ("size", "train_images", "test_images")]
+    file = tmp_path / "found.json"
+    for protocol in ("foreground", "semantic", "instances"):
+        assert main([*arguments, "--protocol", protocol, "--json", str(file)]) == 0
+        record = json.loads(file.read_text())
+        assert record["window_options"] == {"scale": 0.5}
+        if protocol != "semantic":
+            assert (record["polarity"], record["matching"]) == ("border", "none")
+    capsys.readouterr()
+
+
+def test_regions_can_be_matched_on_another_split_than_is_scored(tmp_path, capsys):
+    world = {"type": "shapes", "size": 48, "train_images": 4, "test_images": 2}
+    api.train(run_of("wnet", world, split="none"), tmp_path / "run")
+    arguments = ["evaluate", str(tmp_path / "run"), "--data", "shapes", "--split", "test"]
+    arguments += [f"--set={key}={world[key]}" for key in ("size", "train_images", "test_images")]
+    arguments += ["--protocol", "semantic", "--match-on", "dev"]
+    assert main([*arguments, "--json", str(tmp_path / "found.json")]) == 0
+    assert json.loads((tmp_path / "found.json").read_text())["matching"] == "hungarian on dev"
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(

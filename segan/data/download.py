@@ -41,8 +41,8 @@ def get(
         DataError: The transfer failed, the file is not the one announced, the disk is too full, or
             an archive is refused.
     """
-    for archive in archives:
-        _require_sound(archive)
+    require_sound(archives)
+    out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(f"{one_line(str(out))} is already there; remove it or name another --out")
     partial = out.with_name(f"{out.name}.partial")
@@ -102,8 +102,13 @@ def file_name(archive: Archive) -> str:
     return PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(archive.url).path)).name
 
 
-def _require_sound(archive: Archive) -> None:
+def require_sound(archives: Sequence[Archive]) -> None:
     """Raise ConfigError where an address, size or digest cannot be meant."""
+    for archive in archives:
+        _require_sound(archive)
+
+
+def _require_sound(archive: Archive) -> None:
     try:
         parts = urllib.parse.urlsplit(archive.url)
     except ValueError as error:

@@ -74,9 +74,18 @@ def read_objects(path: Path) -> Tensor:
     """The objects of a mask, above gray level 127: bool [H, W].
 
     Raises:
-        UnreadableImage: The file cannot be read or is no mask.
+        UnreadableImage: The file cannot be read or is no mask; one whose brightest level is above 1
+            and below 128 is taken for a map of class numbers.
     """
-    return read_mask(path) > 127
+    levels = read_mask(path)
+    brightest = int(levels.max())
+    if 1 < brightest < 128:
+        raise UnreadableImage(
+            path,
+            f"no gray level is above {brightest}, as in a map of class numbers; objects of a mask "
+            "are above 127, or 1 beside 0",
+        )
+    return levels > (127 if brightest > 1 else 0)
 
 
 def numbered(names: Sequence[str], *, void: int) -> dict[int, int]:

@@ -17,17 +17,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from segan.data.sample import Annotations, Dataset, Sample, Split
 from segan.errors import ConfigError, DataError
 from segan.evaluation import boundaries, regions
 from segan.evaluation.foreground import Row
-from segan.evaluation.hierarchies import LabelMap, Partitions, Prediction, scales
+from segan.evaluation.hierarchies import Contours, LabelMap, Partitions, Prediction, scales
 from segan.evaluation.metrics import Values
 from segan.evaluation.partitions import NUM_LEVELS, label_maps_of, least_areas
 from segan.evaluation.predictions import Kind, PredictionFolder
 from segan.evaluation.results import Evaluation, Record
-from segan.segmenter import PartitionSegmenter
+from segan.segmenter import PartitionSegmenter, Segmenter
 
 _AHEAD = 2  # pictures waiting per worker
 
@@ -109,7 +110,7 @@ def evaluate_annotated(
             bar.advance(task)
     return {
         name: _summary(
-            source, found[name], names, shape[name], protocol, dataset, split, num_levels
+            source, found[name], names, shape[name], protocol, dataset, split, num_levels, scale
         )
         for name, source in sources.items()
     }
@@ -157,16 +158,31 @@ def _jobs(
                 height, width = people[0].shape
                 prediction = source.read(sample.name, (height, width), kind=kind)
             else:
-                maps = label_maps_of(
-                    source.segmenter, sample.image, num_levels=num_levels, scale=scale
-                )
-                prediction = Partitions(tuple(maps))
+                prediction = _predicted(source.segmenter, sample.image, kind, num_levels, scale)
             yield _Job(name, sample.name, prediction, people)
+
+
+def _predicted(
+    segmenter: Segmenter, image: Tensor, kind: Kind, num_levels: int, scale: float
+) -> Prediction:
+    """Label maps of a picture; for boundaries a contour map where the segmenter has one."""
+    if kind == "boundaries" and isinstance(segmenter, PartitionSegmenter):
+        strength = segmenter.contours(image.float() / 255)
+        if strength is not None:
+            return Contours(strength.cpu().numpy().astype(np.float64))
+    maps = label_maps_of(segmenter, image, num_levels=num_levels, scale=scale)
+    return Partitions(tuple(maps))
 
 
 def _people(sample: Sample) -> list[LabelMap]:
     if not isinstance(sample.truth, Annotations) or not sample.truth.labels:
         raise DataError(f"{sample.name} has no annotations to score against")
+    for labels in sample.truth.labels:
+        if int(labels.min()) < 0 or not bool(labels.any()):
+            raise DataError(
+                f"{sample.name}: regions of the truth are numbered from 1, and 0 is what is left "
+                f"out; found {int(labels.min())} to {int(labels.max())}"
+            )
     return [labels.numpy() for labels in sample.truth.labels]
 
 
@@ -226,6 +242,7 @@ def _summary(
     dataset: Dataset,
     split: Split,
     num_levels: int,
+    scale: float,
 ) -> Evaluation:
     found = protocol.summarise(scores)
     row = source if isinstance(source, Row) else None
@@ -235,6 +252,7 @@ def _summary(
         dataset=dataset.name,
         split=split,
         windows="none",
+        window_options={"scale": scale, "levels": num_levels} if row else None,
         train_box_source=row.train_box_source if row else None,
         num_images=len(names),
         metrics=found.metrics,
@@ -260,10 +278,12 @@ def _postprocessing(row: Row | None, num_levels: int) -> str:
     if isinstance(row.segmenter, PartitionSegmenter):
         return row.segmenter.postprocessing
     share = least_areas(10**6, num_levels)[-1] / 10**6
-    return (
+    steps = [] if row.segmenter.postprocessing == "none" else [row.segmenter.postprocessing]
+    steps.append(
         "8-connected pieces of the most probable region; small ones absorbed, "
         f"up to {share:.2%} of the picture in {num_levels} levels"
     )
+    return ", ".join(steps)
 
 
 def _region_record(picture: str, scores: regions.RegionScores, at: _Scales) -> Record:

@@ -30,8 +30,6 @@ _POOLED_PIXELS = 250
 
 _EXACT = 2.0**50  # integers up to here, and sums of a few, are exact as floats
 
-_EXACT = 2.0**50  # integers up to here, and sums of a few, are exact as floats
-
 # It has a faster start for square problems, worth it if they are not much larger.
 _SQUARE = 1.25
 

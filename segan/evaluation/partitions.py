@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from skimage.measure import label
 from torch import Tensor
 
+from segan.arrays import MIN_SHARE
 from segan.errors import ConfigError
 from segan.evaluation.hierarchies import LabelMap
+from segan.evaluation.rows import native_regions
 from segan.segmenter import PartitionSegmenter, Segmenter
-from segan.windows import resize
 
 NUM_LEVELS = 10
 
-# Pieces below these shares of a picture are absorbed: 100 pixels of 481 x 321, and a tenth.
-SMALLEST_SHARE = 100 / (481 * 321)
+# Pieces below this share of a picture are absorbed in the coarsest map.
 LARGEST_SHARE = 0.1
 
 
@@ -43,19 +43,12 @@ def label_maps_of(
     """
     if num_levels < 1:
         raise ConfigError(f"levels is {num_levels}; it must be at least 1")
-    segmenter.eval()
-    parameter = next(segmenter.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    height, width = int(image.shape[1]), int(image.shape[2])
-    picture = image.to(device).float() / 255
     if isinstance(segmenter, PartitionSegmenter):
-        maps = segmenter.partitions(picture, num_levels=num_levels)
+        maps = segmenter.eval().partitions(image.float() / 255, num_levels=num_levels)
         return [labels.cpu().numpy().astype(np.int32) for labels in maps]
-    seen = max(round(height * scale), 1), max(round(width * scale), 1)
-    regions = segmenter(resize(picture[None], seen).clamp(0, 1)).float()
-    classes = resize(regions, (height, width))[0].argmax(0).cpu().numpy()
+    classes = native_regions(segmenter, image, scale).argmax(0).cpu().numpy()
     pieces = label(classes, background=-1, connectivity=2) - 1  # type: ignore[no-untyped-call]
-    return absorb(pieces, least_areas(height * width, num_levels))[::-1]
+    return absorb(pieces, least_areas(classes.size, num_levels))[::-1]
 
 
 def least_areas(num_pixels: int, num_levels: int) -> list[float]:
@@ -65,7 +58,7 @@ def least_areas(num_pixels: int, num_levels: int) -> list[float]:
     that 100 pixels of 481 x 321 are.
     """
     if num_levels == 1:
-        return [num_pixels * SMALLEST_SHARE]
+        return [num_pixels * MIN_SHARE]
     return [float(area) for area in np.geomspace(1, max(num_pixels * LARGEST_SHARE, 1), num_levels)]
 
 

@@ -56,10 +56,12 @@ def contingency(first: Labels, second: Labels) -> Contingency:
 
 
 def numbered(labels: Labels) -> Labels:
-    """A label map with the same regions, numbered from 0; as it is if its numbers are small."""
-    if labels.min() >= 0 and labels.max() < labels.size:
+    """A label map with the same regions in small numbers; 0, and nothing else, stays 0."""
+    assert labels.min() >= 0, "negative label"
+    if labels.max() < labels.size:
         return labels
-    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+    renumbered = np.unique(np.append(labels.ravel(), 0), return_inverse=True)[1]
+    return renumbered[:-1].reshape(labels.shape)
 
 
 def covered(table: Contingency) -> Values:
@@ -126,13 +128,14 @@ def score_regions(
 
     Args:
         prediction: Its label maps, or its hierarchy.
-        people: Each person's label map [H, W] from 0; the region 0 is not among those to cover.
+        people: Each person's label map [H, W]. 0 is what a person left out: no region to cover, and
+            its pixels are in no Rand index or variation.
         num_thresholds: At which a hierarchy is cut.
     """
     truths = [numbered(truth) for truth in people]
     areas = [np.bincount(truth.ravel()).astype(np.float64) for truth in truths]
     for area in areas:
-        area[0] = 0
+        area[:1] = 0
     covering, rand, variation = [], [], []
     best = [np.zeros(len(area)) for area in areas]
     last = None
@@ -141,10 +144,14 @@ def score_regions(
             tables = [contingency(truth, numbered(labels)) for truth in truths]
             covers = [covered(table) for table in tables]
             best = [np.maximum(*pair) for pair in zip(best, covers, strict=True)]
+            known = [
+                table if truth.all() else contingency(truth[truth > 0], numbered(labels)[truth > 0])
+                for truth, table in zip(truths, tables, strict=True)
+            ]
             values = (
                 sum(float(area @ cover) for area, cover in zip(areas, covers, strict=True)),
-                float(np.mean([rand_index(table) for table in tables])),
-                float(np.mean([variation_of_information(table) for table in tables])),
+                float(np.mean([rand_index(table) for table in known])),
+                float(np.mean([variation_of_information(table) for table in known])),
             )
             last = labels
         covering.append(values[0])

@@ -54,9 +54,14 @@ def regions_of(segmenter: Segmenter, images: Tensor, boxes: Tensor | None = None
 
 def scaled_image(image: Tensor, scale: float) -> Tensor:
     """A whole picture uint8 [3, H, W] as a segmenter sees it: float [3, h, w] in [0, 1]."""
-    height, width = image.shape[-2:]
+    return at_scale(image[None].float() / 255, scale)[0]
+
+
+def at_scale(images: Tensor, scale: float) -> Tensor:
+    """Images [N, 3, H, W] in [0, 1] resampled by `scale`, to at least one pixel."""
+    height, width = images.shape[-2:]
     size = max(round(height * scale), 1), max(round(width * scale), 1)
-    return resize(image[None].float() / 255, size)[0].clamp(0, 1)
+    return resize(images, size).clamp(0, 1)
 
 
 def native_regions(segmenter: Segmenter, image: Tensor, scale: float) -> Tensor:
@@ -78,12 +83,12 @@ class AtScale(Segmenter):
         self.segmenter = segmenter
         self.scale = scale
         self.foreground = segmenter.foreground
+        self.postprocessing = segmenter.postprocessing
 
     def forward(self, images: Tensor) -> Tensor:
         """Regions [N, K, H, W] of images [N, 3, H, W] in [0, 1]."""
         height, width = images.shape[-2:]
-        size = max(round(height * self.scale), 1), max(round(width * self.scale), 1)
-        return resize(self.segmenter(resize(images, size).clamp(0, 1)), (height, width))
+        return resize(self.segmenter(at_scale(images, self.scale)), (height, width))
 
 
 def pictures_of(dataset: Dataset, *, limit: int | None, scale: float) -> Iterator[Sample]:

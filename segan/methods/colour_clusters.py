@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segan.arrays import colours_of, lab
 from segan.data.sample import Dataset
 from segan.errors import ConfigError
 from segan.segmenter import Segmenter
@@ -114,7 +115,7 @@ class ColourKMeans(Segmenter):
         """
         if not len(self.centres):
             raise ConfigError("the clusters of colour are not known yet: call fit with a data set")
-        labels = [self._nearest(_lab(image)) for image in images.detach().cpu()]
+        labels = [self._nearest(lab(colours_of(image))) for image in images.detach().cpu()]
         return _one_hot(torch.stack(labels), self.num_regions).to(images)
 
     def _nearest(self, colours: NDArray[np.float32]) -> Tensor:
@@ -129,13 +130,8 @@ def _some_colours(image: Tensor, share: int, generator: np.random.Generator) -> 
     """Colours [P, 3] of at most so many pixels of a picture uint8 [3, H, W]."""
     pixels = image.flatten(1)
     chosen = generator.permutation(pixels.shape[1])[:share]
-    return _lab((pixels[:, torch.from_numpy(chosen)].float() / 255)[:, None]).reshape(-1, 3)
-
-
-def _lab(image: Tensor) -> NDArray[np.float32]:
-    """CIE Lab [H, W, 3] of a picture [3, H, W] in [0, 1]."""
-    picture = image.permute(1, 2, 0).float().contiguous().numpy()
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2LAB), np.float32)
+    some = pixels[:, torch.from_numpy(chosen)].float() / 255
+    return lab(colours_of(some[:, None])).reshape(-1, 3)
 
 
 def _one_hot(labels: Tensor, num_regions: int) -> Tensor:

@@ -22,12 +22,14 @@ from torch import Tensor, nn
 from segan.compositing import at_least_fp32
 from segan.config import settings
 from segan.data.views import PairBatch, PairView
+from segan.errors import ConfigError
 from segan.losses.mutual_information import (
     collapsed_mutual_information_loss,
     mutual_information_loss,
 )
 from segan.methods.base import Losses, Method, Phase, Preview, losses
 from segan.networks import IICHead, IICNetwork, IICNetworkConfig
+from segan.networks.iic import luminance
 from segan.segmenter import RegionSegmenter, Segmenter
 
 # Below this, a pixel of the first view was beyond the edge of the second.
@@ -92,7 +94,11 @@ class IICConfig:
 
 
 class IIC(Method):
-    """A trunk with a head of the regions that are wanted, and a finer one that helps it learn."""
+    """A trunk with a head of the regions that are wanted, and a finer one that helps it learn.
+
+    Raises:
+        ConfigError: The radius reaches beyond the training images, or the finer head has one name.
+    """
 
     name = "iic"
     supervision = "none"
@@ -100,6 +106,13 @@ class IIC(Method):
 
     def __init__(self, config: IICConfig) -> None:
         super().__init__()
+        if config.radius >= config.size:
+            raise ConfigError(
+                f"'method.radius' is {config.radius}; it must be less than 'method.size', "
+                f"{config.size}"
+            )
+        if config.num_overclusters == 1:
+            raise ConfigError("'method.num_overclusters' is 1; it must be 0 (none) or at least 2")
         self.config = config
         self.scale = config.scale
         self.view = PairView(config.size, config.scale)
@@ -241,16 +254,11 @@ def recoloured(images: Tensor, noise: Tensor, pair: PairConfig) -> Tensor:
     """
     brightness, contrast, saturation, hue = noise.T[:, :, None, None, None]
     images = images * (1 + pair.brightness * brightness)
-    gray = _gray(images).mean((2, 3), keepdim=True)
+    gray = luminance(images).mean((2, 3), keepdim=True)
     images = gray + (images - gray) * (1 + pair.contrast * contrast)
-    gray = _gray(images)
+    gray = luminance(images)
     images = (gray + (images - gray) * (1 + pair.saturation * saturation)).clamp(0, 1)
     if not pair.hue:
         return images
     turned: Tensor = adjust_hue(images, 2 * math.pi * pair.hue * hue.flatten())
     return turned.clamp(0, 1)
-
-
-def _gray(images: Tensor) -> Tensor:
-    weights = images.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]
-    return (images * weights).sum(1, keepdim=True)

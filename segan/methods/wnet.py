@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segan.config import settings
 from segan.data.views import ImageBatch, ImageView
+from segan.errors import ConfigError
 from segan.losses.ncut import soft_ncut
 from segan.methods.base import Losses, Method, Phase, Preview, losses
 from segan.networks import WNetNetwork, WNetNetworkConfig
@@ -58,20 +59,29 @@ class WNetConfig:
 
 
 class WNet(Method):
-    """An encoder that partitions and a decoder that rebuilds, updated in turn (Algorithm 1)."""
+    """An encoder that partitions and a decoder that rebuilds, updated in turn (Algorithm 1).
+
+    Raises:
+        ConfigError: The radius is larger than the training images.
+    """
 
     name = "wnet"
     supervision = "none"
 
     def __init__(self, config: WNetConfig) -> None:
         super().__init__()
+        if config.radius > config.size:
+            raise ConfigError(
+                f"'method.radius' is {config.radius}; it must be at most 'method.size', "
+                f"{config.size}"
+            )
         self.config = config
         self.scale = config.scale
         self.batch_statistics = config.network.norm == "batch"
         self.view = ImageView(config.size, config.scale)
         encoder = WNetNetwork(config.network, config.num_regions)
         self.segmenter = RegionSegmenter(encoder, stride=encoder.stride)
-        self.decoder = WNetNetwork(config.network, 3, in_channels=config.num_regions)
+        self.decoder = WNetNetwork(config.network, 3, in_regions=config.num_regions)
         both = ("segmenter", "decoder")
         self.phases = (
             (Phase(name="joint", trains=both),)

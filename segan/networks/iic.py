@@ -25,6 +25,9 @@ _TRUNK: tuple[tuple[int, int] | Literal["pool"], ...] = (
     (8, 2),
 )
 
+# Half of it, less four pixels, is still something.
+_LEAST_SIDE = 12
+
 
 @settings
 class IICNetworkConfig:
@@ -56,6 +59,7 @@ class IICTrunk(nn.Module):
         super().__init__()
         self.inputs = config.inputs
         self.sobel = config.sobel
+        self.padding = config.padding
         self.out_channels = 8 * config.width
         layers: list[nn.Module] = []
         channels = 5 if config.sobel else 3
@@ -140,17 +144,32 @@ class IICNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits at the resolution of the images."""
+        if self.trunk.padding == "authors":
+            return self._padded(images)
         logits: Tensor = self.head(self.trunk(images), images.shape[-2:])
         return logits
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """Logits of images that may be smaller than what the unpadded convolutions take away."""
+        height, width = images.shape[-2:]
+        below, right = max(_LEAST_SIDE - height, 0), max(_LEAST_SIDE - width, 0)
+        padded = F.pad(images, (0, right, 0, below), mode="replicate")
+        logits: Tensor = self.head(self.trunk(padded), padded.shape[-2:])
+        return logits[..., :height, :width]
 
 
 def sobel(images: Tensor) -> Tensor:
     """Horizontal and vertical Sobel gradients [N, 2, H, W] of the gray levels of images."""
-    luma = images.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]
-    gray = (images * luma).sum(1, keepdim=True)
+    gray = luminance(images)
     across = gray.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     padded = F.pad(gray, (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, torch.stack([across, across.T])[:, None])
+
+
+def luminance(images: Tensor) -> Tensor:
+    """Gray levels [N, 1, H, W] of images [N, 3, H, W], by the weights of BT.601."""
+    weights = images.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]
+    return (images * weights).sum(1, keepdim=True)
 
 
 def _resample(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

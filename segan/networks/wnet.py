@@ -45,18 +45,18 @@ class WNetNetwork(nn.Module):
     Args:
         config: Its shape.
         out_channels: Regions for an encoder, 3 for a decoder.
-        in_channels: 3 for an encoder, whose images in [0, 1] are normalised as `config.inputs`
-            says; regions for a decoder, which takes them as they are.
+        in_regions: None for an encoder, whose images in [0, 1] are normalised as `config.inputs`
+            says; the number of regions for a decoder, which takes them as they are.
     """
 
     def __init__(
-        self, config: WNetNetworkConfig, out_channels: int, *, in_channels: int = 3
+        self, config: WNetNetworkConfig, out_channels: int, *, in_regions: int | None = None
     ) -> None:
         super().__init__()
         widths = [config.width * 2**level for level in range(config.depth + 1)]
         self.stride = 2**config.depth
-        self.inputs: Inputs | None = config.inputs if in_channels == 3 else None
-        self.first = _module(config, in_channels, widths[0], separable=False)
+        self.inputs: Inputs | None = config.inputs if in_regions is None else None
+        self.first = _module(config, in_regions or 3, widths[0], separable=False)
         self.down = nn.ModuleList(
             _module(config, above, below, separable=config.separable, dropout=config.dropout)
             for above, below in pairwise(widths)

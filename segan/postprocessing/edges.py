@@ -1,9 +1,10 @@
 """Label-free edge maps for a hierarchy of regions.
 
 Xia and Kulis (W-Net, arXiv 1711.08506, Algorithm 2) weight the boundaries of the refined regions by
-gPb, a detector whose cue weights were learned from human boundaries. Here nothing is learned from
-people: edges are differences of Lab colour over several scales, or of region probabilities. gPb
-(its textons and its spectral part) is not included.
+gPb, a detector whose cue weights were learned from human boundaries. Here edges are differences of
+Lab colour over several scales, or of region probabilities, with no weights to learn; the scales
+were chosen among a few by covering on training pictures of BSDS500. gPb (its textons and its
+spectral part) is not included.
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from segan.arrays import colours_of, lab
 
 Floats = NDArray[np.float32]
 
@@ -114,9 +117,7 @@ def boundary_edges(edges: Edges, labels: Tensor) -> Edges:
 
 def _lab(image: Tensor) -> Floats:
     """CIE Lab [H, W, 3] over 100, of an image [3, H, W] in [0, 1]."""
-    picture = np.ascontiguousarray(image.detach().float().cpu().permute(1, 2, 0).numpy())
-    lab: Floats = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2LAB), np.float32)
-    return lab / np.float32(100)
+    return lab(colours_of(image)) / np.float32(100)
 
 
 def _directional(lab: Floats, scale: float, angle: float) -> Floats:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from segan.postprocessing.crf import CrfConfig, dense_crf
-from segan.postprocessing.edges import Edges, boundary_edges, gradient_edges, region_edges
+from segan.postprocessing.edges import boundary_edges, gradient_edges, region_edges
 from segan.postprocessing.ucm import Hierarchy, partitions, ultrametric_contour_map
 from segan.segmenter import PartitionSegmenter, Segmenter
+
+EDGE_SOURCE = "scales of edges chosen by covering on training pictures of BSDS500"
 
 DEFAULT_THRESHOLD = 0.41
 """Best common threshold for the colour gradients on 20 training pictures of BSDS500 (covering)."""
@@ -29,6 +31,7 @@ class EdgePartitions(PartitionSegmenter):
     def __init__(self, *, threshold: float = DEFAULT_THRESHOLD) -> None:
         super().__init__()
         self.threshold = threshold
+        self.postprocessing = EDGE_SOURCE
 
     def hierarchy(self, image: Tensor) -> Hierarchy:
         """The nested partitions of one picture [3, H, W] in [0, 1]."""
@@ -48,16 +51,34 @@ class EdgePartitions(PartitionSegmenter):
         return self.hierarchy(image).at_threshold(self.threshold).to(image.device)
 
 
-class RefinedPartitions(EdgePartitions):
-    """Algorithm 2 around a segmenter of K regions.
+class SmoothedRegions(Segmenter):
+    """Regions of a segmenter after a dense CRF: Algorithm 2 up to its boundaries.
 
     Args:
         segmenter: Images to regions [N, K, H, W].
-        crf: The dense CRF's settings, or None to leave the regions as they are.
-        ucm: Whether boundaries are weighted and merged; if not, there is one scale, the likeliest
-            regions (connected or not), and every boundary has strength 1.
-        edges: What weights the boundaries: "gradient", of colours, or "regions", of the refined
-            probabilities.
+        crf: Its settings.
+    """
+
+    def __init__(self, segmenter: Segmenter, crf: CrfConfig) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.crf = crf
+        self.foreground = segmenter.foreground
+        self.postprocessing = "dense CRF (crf)"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Regions [N, K, H, W] of images [N, 3, H, W] in [0, 1]."""
+        regions: Tensor = self.segmenter(images)
+        return dense_crf(regions, images, config=self.crf)
+
+
+class RefinedPartitions(EdgePartitions):
+    """Algorithm 2 around a segmenter of K regions: boundaries, weighted and merged.
+
+    Args:
+        segmenter: Images to regions [N, K, H, W], such as `SmoothedRegions`.
+        edges: What weights the boundaries: "gradient", of colours, or "regions", of the
+            segmenter's probabilities.
         threshold: Of the default partition, in [0, 1]; 0 keeps every boundary.
     """
 
@@ -65,50 +86,20 @@ class RefinedPartitions(EdgePartitions):
         self,
         segmenter: Segmenter,
         *,
-        crf: CrfConfig | None,
-        ucm: bool = True,
         edges: Literal["gradient", "regions"] = "gradient",
         threshold: float = DEFAULT_THRESHOLD,
     ) -> None:
         super().__init__(threshold=threshold)
         self.segmenter = segmenter
-        self.crf = crf
-        self.ucm = ucm
         self.edges = edges
-        steps = ["dense CRF (crf)"] * (crf is not None)
-        steps += [f"boundaries weighted by {edges} edges and merged (ucm)"] * ucm
-        self.postprocessing = ", ".join(steps) or "none"
-
-    def regions(self, image: Tensor) -> Tensor:
-        """Probabilities [K, H, W] of one picture, after the CRF if there is one."""
-        with torch.no_grad():
-            regions: Tensor = self.segmenter(image[None])[0]
-        return regions if self.crf is None else dense_crf(regions, image, config=self.crf)
+        before = [] if segmenter.postprocessing == "none" else [segmenter.postprocessing]
+        merged = f"boundaries weighted by {edges} edges and merged (ucm)"
+        chosen = [EDGE_SOURCE] if edges == "gradient" else []
+        self.postprocessing = ", ".join([*before, merged, *chosen])
 
     def hierarchy(self, image: Tensor) -> Hierarchy:
         """The nested partitions of one picture; the finest are pieces of its likeliest regions."""
-        regions = self.regions(image).cpu()
+        with torch.no_grad():
+            regions = self.segmenter(image[None])[0].cpu()
         edges = gradient_edges(image) if self.edges == "gradient" else region_edges(regions)
         return ultrametric_contour_map(boundary_edges(edges, regions.argmax(0)))
-
-    def contours(self, image: Tensor) -> Tensor:
-        """Contour map [H, W] in [0, 1] of one picture [3, H, W] in [0, 1]."""
-        if self.ucm:
-            return super().contours(image)
-        labels = self.regions(image).argmax(0)
-        everywhere = Edges(right=torch.ones(labels[:, 1:].shape), down=torch.ones(labels[1:].shape))
-        return boundary_edges(everywhere, labels.cpu()).pixels().to(image.device)
-
-    def partitions(self, image: Tensor, *, num_levels: int) -> list[Tensor]:
-        """Label maps int32 [H, W], coarse to fine; without `ucm`, the same one again and again."""
-        if self.ucm:
-            return super().partitions(image, num_levels=num_levels)
-        return [self.partition(image)] * num_levels
-
-    def partition(self, image: Tensor) -> Tensor:
-        """The label map int32 [H, W] at the default threshold, or of the likeliest regions."""
-        if self.ucm:
-            return super().partition(image)
-        labels = self.regions(image).argmax(0)
-        renumbered: Tensor = torch.unique(labels, return_inverse=True)[1]
-        return renumbered.int()

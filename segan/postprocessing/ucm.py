@@ -79,13 +79,21 @@ def ultrametric_contour_map(edges: Edges) -> Hierarchy:
     the mean strength where edges have no normals; when arcs join, they weigh their mean.
 
     Args:
-        edges: Of a picture of at least two pixels. Plateaus of strength 0 are one region each.
+        edges: Of a picture. Plateaus of strength 0 are one region each.
 
     Raises:
         ConfigError: Higra is not installed.
     """
     higra = _higra()
     height, width = edges.shape
+    if height * width == 1:  # where there is no edge, and Higra fails
+        none = np.zeros(1)
+        return Hierarchy(
+            leaves=torch.zeros(1, 1, dtype=torch.int64),
+            parents=none.astype(np.int64),
+            altitudes=none,
+            saliency=Edges(right=torch.zeros(1, 0), down=torch.zeros(0, 1)),
+        )
     graph = higra.get_4_adjacency_graph((height, width))
     sources, targets = (np.asarray(ends, np.int64) for ends in graph.edge_list())
     is_right = (targets - sources == 1) & (width > 1)

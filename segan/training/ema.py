@@ -20,10 +20,14 @@ class AveragedSegmenter:
 
     @torch.no_grad()
     def update(self, segmenter: Segmenter, *, images_seen: int, batch_size: int) -> None:
-        """Move towards the current weights; buffers are copied."""
+        """Move towards the current weights, and running means with them; counters are copied."""
         halflife = min(self.halflife_images, max(images_seen / 10, 1e-9))
         weight = 1.0 - 0.5 ** (batch_size / halflife)
         for mean, current in zip(self.segmenter.parameters(), segmenter.parameters(), strict=True):
             mean.lerp_(current, weight)
         for kept, buffer in zip(self.segmenter.buffers(), segmenter.buffers(), strict=True):
-            kept.copy_(buffer)
+            # Statistics of the newest weights would not fit the average of older ones.
+            if buffer.is_floating_point():
+                kept.lerp_(buffer, weight)
+            else:
+                kept.copy_(buffer)

@@ -194,7 +194,8 @@ class Trainer:
     def update(self, phase: Phase, micro_batches: list[Any]) -> dict[str, Tensor]:
         """One optimiser step on the mean loss of the micro-batches; its mean terms.
 
-        An update whose loss or gradient is not finite, on any process, is left out on all.
+        An update whose loss or gradient is not finite, on any process, is left out on all, with
+        what its forward passes told the buffers (running means).
 
         Raises:
             DivergenceError: This update and the nine before it of this phase were not finite.
@@ -203,6 +204,7 @@ class Trainer:
         train_only(self.method, trained)
         optimizer = self.optimizers[owner(phase)]
         optimizer.zero_grad(set_to_none=True)
+        buffers = [buffer.clone() for buffer in self.method.buffers()]
         results: list[Losses] = []
         for index, batch in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
@@ -215,6 +217,8 @@ class Trainer:
         # Gradients are the same on every process; a loss may be bad on one of them only.
         bad = not bool(torch.isfinite(norm + total))
         if distributed.any_rank(bad, total.device):
+            for buffer, before in zip(self.method.buffers(), buffers, strict=True):
+                buffer.copy_(before)
             self._skip(phase)
         else:
             optimizer.step()

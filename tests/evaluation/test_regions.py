@@ -67,6 +67,26 @@ def test_covering_equals_brute_force_and_leaves_out_the_truths_label_0():
     assert scores.area == area == 3 * 13 * 17 - 4 * 17
 
 
+def test_pixels_that_a_person_left_out_count_in_no_pair():
+    people, scales = random_maps(0, num=2), random_maps(1, num=1)
+    people[1][:4] = 0
+    scores = score_regions(Partitions(tuple(scales)), people)
+    kept = [(people[0], scales[0]), (people[1][4:], scales[0][4:])]
+    expected = [rand_score(a.ravel(), b.ravel()) for a, b in kept]
+    assert scores.rand[0] == pytest.approx(np.mean(expected))
+    expected = [sum(reference_vi(a, b)) for a, b in kept]
+    assert scores.variation[0] == pytest.approx(np.mean(expected))
+
+
+def test_large_numbers_of_regions_leave_0_alone():
+    truth = np.array([[0, 0, 1000, 1000], [7, 7, 1000, 1000]])
+    assert numbered(truth).tolist() == [[0, 0, 2, 2], [1, 1, 2, 2]]
+    two = np.array([[1, 1000], [1, 1000]])
+    small = np.array([[1, 2], [1, 2]])
+    found, expected = (score_regions(Partitions((small,)), [people]) for people in (two, small))
+    assert (found.area, found.covering) == (expected.area, expected.covering) == (4, 4)
+
+
 def test_a_table_is_the_same_whether_counted_or_sorted():
     first, second = random_maps(3, num=2, size=(20, 20), regions=400)  # too many pairs to count
     table = contingency(first, second)

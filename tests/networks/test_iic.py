@@ -50,6 +50,13 @@ def test_authors_probabilities_are_stretched_after_the_softmax():
     torch.testing.assert_close(head(features, (31, 40)).softmax(1), expected)
 
 
+@pytest.mark.parametrize("side", [2, 6, 10, 14])
+def test_pictures_smaller_than_what_the_authors_layers_take_away_have_regions(side):
+    regions = networks.build(QUIRK, out_channels=3).eval()(torch.rand(1, 3, side, 40))
+    assert regions.shape == (1, 3, side, 40)
+    assert bool(regions.isfinite().all())
+
+
 def test_same_padding_keeps_half_the_size():
     assert IICTrunk(SMALL)(torch.rand(1, 3, 64, 96)).shape == (1, 32, 32, 48)
 

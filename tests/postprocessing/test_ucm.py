@@ -13,9 +13,9 @@ from torch import Tensor
 
 from segan.data.images import read_image
 from segan.errors import ConfigError
-from segan.postprocessing.crf import CrfConfig
+from segan.postprocessing.crf import CrfConfig, dense_crf
 from segan.postprocessing.edges import Edges, boundary_edges, gradient_edges, region_edges
-from segan.postprocessing.refined import EdgePartitions, RefinedPartitions
+from segan.postprocessing.refined import EdgePartitions, RefinedPartitions, SmoothedRegions
 from segan.postprocessing.ucm import Hierarchy, partitions, ultrametric_contour_map
 from segan.segmenter import Segmenter
 
@@ -196,13 +196,17 @@ class Reds(Segmenter):
         return torch.cat([0.9 * red, 0.9 * (1 - red), torch.full_like(red, 0.1)], dim=1)
 
 
-@pytest.mark.parametrize("crf", [None, CrfConfig()])
+def refined(segmenter: Segmenter, *, crf: bool, **settings: Any) -> RefinedPartitions:
+    smooth = SmoothedRegions(segmenter, CrfConfig()) if crf else segmenter
+    return RefinedPartitions(smooth, **settings)
+
+
+@pytest.mark.parametrize("crf", [False, True])
 @pytest.mark.parametrize("edges", ["gradient", "regions"])
-@pytest.mark.parametrize("ucm", [True, False])
-def test_refined_partitions_of_two_colours(crf: CrfConfig | None, edges: Any, ucm: bool) -> None:
+def test_refined_partitions_of_two_colours(crf: bool, edges: Any) -> None:
     image = two_colours()
     halves = (torch.arange(60) >= 23).long().expand(40, 60)
-    segmenter = RefinedPartitions(Reds(), crf=crf, ucm=ucm, edges=edges, threshold=0.1)
+    segmenter = refined(Reds(), crf=crf, edges=edges, threshold=0.1)
     assert same_partition(segmenter.partition(image), halves)
     levels = segmenter.partitions(image, num_levels=4)
     assert len(levels) == 4
@@ -213,12 +217,23 @@ def test_refined_partitions_of_two_colours(crf: CrfConfig | None, edges: Any, uc
     regions = segmenter(image[None])
     assert regions.shape == (1, 2, 40, 60)
     assert bool((regions.sum(1) == 1).all())
+    assert ("crf" in segmenter.postprocessing) == crf
+
+
+def test_smoothed_regions_are_probabilities_that_the_crf_changed() -> None:
+    image = noise()
+    found = SmoothedRegions(Reds(), CrfConfig())(image[None])
+    torch.testing.assert_close(found.sum(1), torch.ones(1, *image.shape[1:]))
+    torch.testing.assert_close(
+        found[0], dense_crf(Reds()(image[None])[0], image, config=CrfConfig())
+    )
+    assert not torch.allclose(found, Reds()(image[None]))
 
 
 def test_refined_levels_follow_the_boundaries_of_the_regions() -> None:
     image = noise()
-    segmenter = RefinedPartitions(Reds(), crf=None)
-    labels = segmenter.regions(image).argmax(0)
+    segmenter = RefinedPartitions(Reds())
+    labels = Reds()(image[None])[0].argmax(0)
     for level in segmenter.partitions(image, num_levels=5):
         # Every contour lies where the likeliest region changes.
         differs = labels[:, 1:] != labels[:, :-1]
@@ -242,16 +257,20 @@ def test_crf_comes_before_the_boundaries() -> None:
     wrong = torch.rand(40, 60, generator=torch.Generator().manual_seed(0)) < 0.2
     second = (halves.bool() ^ wrong) * 0.4 + 0.3
     segmenter = Given(torch.stack([1 - second, second]))
-    rough = RefinedPartitions(segmenter, crf=None, threshold=0)
-    smooth = RefinedPartitions(segmenter, crf=CrfConfig(), threshold=0)
+    rough = refined(segmenter, crf=False, threshold=0)
+    smooth = refined(segmenter, crf=True, threshold=0)
     assert not same_partition(rough.partition(image), halves)
     assert same_partition(smooth.partition(image), halves)
 
 
-@pytest.mark.parametrize("ucm", [True, False])
-def test_one_region_is_one_region_without_contours(ucm: bool) -> None:
-    collapsed = Given(torch.full((1, 40, 60), 1.0))
-    segmenter = RefinedPartitions(collapsed, crf=CrfConfig(), ucm=ucm)
+def test_one_pixel_is_one_region() -> None:
+    pixel = torch.full((3, 1, 1), 0.4)
+    assert [int(labels) for labels in EdgePartitions().partitions(pixel, num_levels=3)] == [0] * 3
+    assert EdgePartitions().contours(pixel).shape == (1, 1)
+
+
+def test_one_region_is_one_region_without_contours() -> None:
+    segmenter = refined(Given(torch.full((1, 40, 60), 1.0)), crf=True)
     image = two_colours()
     for labels in segmenter.partitions(image, num_levels=3):
         assert torch.equal(labels, torch.zeros(40, 60, dtype=torch.int32))

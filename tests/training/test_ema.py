@@ -8,7 +8,8 @@ from segan.training.ema import AveragedSegmenter
 
 def segmenter(value: float) -> MaskSegmenter:
     network = nn.Conv2d(3, 1, 1)
-    network.register_buffer("count", torch.tensor(value))
+    network.register_buffer("count", torch.tensor(int(value)))
+    network.register_buffer("mean", torch.tensor(value))
     built = MaskSegmenter(network, stride=1)
     set_to(built, value)
     return built
@@ -18,7 +19,8 @@ def set_to(built: MaskSegmenter, value: float) -> None:
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.fill_(value)
-        built.network.count.fill_(value)
+        built.network.count.fill_(int(value))
+        built.network.mean.fill_(value)
 
 
 def values(built: nn.Module) -> set[float]:
@@ -60,12 +62,21 @@ def test_initial_weights_are_forgotten_early():
     assert left < 1e-2
 
 
-def test_buffers_are_copied_and_nothing_of_the_average_trains():
+def test_counters_are_copied_and_nothing_of_the_average_trains():
     current = segmenter(1.0)
     average = AveragedSegmenter(current, halflife_images=1e6)
     set_to(current, 5.0)
     average.update(current, images_seen=10**9, batch_size=8)
-    assert float(average.segmenter.network.count) == 5.0
+    assert int(average.segmenter.network.count) == 5
     assert not average.segmenter.training
     assert not any(parameter.requires_grad for parameter in average.segmenter.parameters())
     assert values(current) == {5.0}
+
+
+def test_running_means_are_averaged_like_the_weights_they_belong_to():
+    current = segmenter(0.0)
+    average = AveragedSegmenter(current, halflife_images=8.0)
+    set_to(current, 1.0)
+    average.update(current, images_seen=10**9, batch_size=8)
+    assert float(average.segmenter.network.mean) == pytest.approx(0.5)
+    assert values(average.segmenter) == {0.5}

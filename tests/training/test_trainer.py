@@ -298,6 +298,28 @@ def test_batch_that_is_not_a_number_leaves_everything_as_it_was(tmp_path, micro_
     assert built.skipped_updates == 3
 
 
+@pytest.mark.parametrize("name", ["wnet", "iic"])
+def test_running_means_forget_a_batch_that_is_not_a_number(tmp_path, name):
+    built = started(trainer(tmp_path, steps=3, name=name))
+    whole = built.incoming
+
+    def poisoned_once():
+        for draw, batch in enumerate(whole):
+            if draw == 1:
+                batch.images[0, 0, 0, 0] = float("nan")
+            yield batch
+
+    built.incoming = poisoned_once()
+    built.iterate()
+    before = tensors(built)
+    built.iterate()
+    assert built.skipped_updates == len(built.method.phases) - (name == "iic")
+    after = tensors(built)
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    built.iterate()
+    built.save()
+
+
 def test_skipped_updates_are_counted_in_the_log_and_after_resuming(tmp_path, monkeypatch):
     settings = {"steps": 6}
     batches = Trainer._batches
