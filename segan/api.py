@@ -310,7 +310,7 @@ def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
     if units is not None and units.skipped:
         count, total = len(units.skipped), len(units.skipped) + len(units.items)
         console.print(
-            f"skipped {count} of {total} objects; the first: {units.skipped[0]}", markup=False
+            f"skipped {count} of {total} {units.noun}; the first: {units.skipped[0]}", markup=False
         )
 
 

@@ -37,10 +37,10 @@ Score a segmenter against ground truth, beside trivial guesses scored by the sam
   segan evaluate runs/shapes --data shapes --split test --boxes gt
   segan evaluate runs/dsb2018 --data dsb2018 --root PATH/TO/DSB2018 --set look=dark --boxes gt
   segan evaluate otsu --data wbc --root PATH/TO/segmentation_WBC
-  segan evaluate runs/camvid_small --data camvid --root PATH/TO/CamVid --split dev \
+  segan evaluate runs/camvid_small --data camvid --root PATH/TO/CamVid --split dev \\
       --protocol semantic --trivial
   segan evaluate felzenszwalb --data bsds500 --root PATH/TO/BSDS500 --split dev --protocol regions
-  segan evaluate runs/bsds500_small --data bsds500 --root PATH/TO/BSDS500 --split dev \
+  segan evaluate runs/bsds500_small --data bsds500 --root PATH/TO/BSDS500 --split dev \\
       --protocol regions --refine crf+ucm
 
 The protocols regions and boundaries also take a folder of predictions in place of a segmenter, one
@@ -170,7 +170,13 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="key=value", help="data set setting"
     )
     parser.add_argument("--split", choices=["train", "dev", "test", "all"], default="test")
-    parser.add_argument("--protocol", choices=_PROTOCOLS, default=_PROTOCOLS[0])
+    parser.add_argument(
+        "--protocol",
+        choices=_PROTOCOLS,
+        default=_PROTOCOLS[0],
+        metavar="NAME",
+        help=f"{', '.join(_PROTOCOLS)} (docs/protocols.md)",
+    )
     parser.add_argument(
         "--boxes", metavar="gt|FILE", help="score windows around boxes: the data set's, or a file's"
     )
@@ -183,7 +189,10 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_window(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     parser.add_argument(
-        "--levels", type=int, metavar="N", help="scales per picture, for regions and boundaries"
+        "--levels",
+        type=int,
+        metavar="N",
+        help="scales per picture, for regions and boundaries (10)",
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that score, likewise (default: cores)"

@@ -16,7 +16,7 @@ from segan import predict as prediction
 from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.config import settings
 from segan.data import DataConfig
-from segan.data.images import UnreadableImage, find_images, image_size
+from segan.data.images import SUFFIXES, UnreadableImage, find_images, image_size
 from segan.data.sample import Dataset, Split
 from segan.errors import ConfigError
 from segan.evaluation.annotated import evaluate_annotated
@@ -34,6 +34,7 @@ from segan.evaluation.semantic import (
     learn_matchings,
 )
 from segan.files import written_aside
+from segan.methods import METHODS
 from segan.opening import open_segmenter, refined
 from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
@@ -57,14 +58,13 @@ def train(
     dry_run: bool,
 ) -> int:
     """`segan train`."""
-    chosen = [] if method is None or path.is_dir() else [f"method.type={method}"]
     if path.is_dir():
         tree = _folder_tree(path, method or RECOMMENDED, overrides)
     else:
-        tree = config.override(config.read_tree(path), [*overrides, *chosen])
-    run = config.build(
-        RunConfig, tree, f"{path} with overrides" if chosen or overrides else str(path)
-    )
+        tree = config.override(_config_tree(path, method), overrides)
+    if not dry_run:
+        _refuse_placeholders(tree)
+    run = config.build(RunConfig, tree, f"{path} with overrides" if overrides else str(path))
     if dry_run:
         print(config.to_yaml(config.as_tree(run)), end="")
         return 0
@@ -73,6 +73,33 @@ def train(
         api.show(results, _OUT)
         _OUT.print(f"segmenter: {out / 'segmenter.safetensors'}   pictures: {out / 'samples'}")
     return 0
+
+
+def _config_tree(path: Path, method: str | None) -> config.Tree:
+    """What a config file says; `method`, if given, must be its own."""
+    if not path.exists():
+        raise ConfigError(f"there is no config file or folder of images {path}")
+    if path.suffix.lower() in SUFFIXES:
+        raise ConfigError(f"{path} is a picture; name its folder, or a config file")
+    tree = config.read_tree(path)
+    own = (tree.get("method") or {}).get("type")
+    if method is not None and method not in METHODS:
+        raise ConfigError(f"there is no method {method!r}; valid: {', '.join(METHODS)}")
+    if method is not None and method != own:
+        raise ConfigError(
+            f"--method {method} is for a folder of images; {path} is a config of {own}, and "
+            f"those of {method} are in configs/{method}"
+        )
+    return tree
+
+
+def _refuse_placeholders(tree: config.Tree, above: str = "") -> None:
+    """Raise ConfigError where a path is still the one that stands for the user's."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            _refuse_placeholders(value, f"{above}{key}.")
+        elif isinstance(value, str) and value.startswith("PATH/TO/"):
+            raise ConfigError(f"'{above}{key}' is still {value}: give {above}{key}=... of your own")
 
 
 def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.Tree:

@@ -57,7 +57,10 @@ class WholePicture(nn.Module):
     def __init__(self, segmenter: Segmenter, *, scale: float = 1.0) -> None:
         super().__init__()
         if segmenter.foreground is None:
-            raise ConfigError("this segmenter has no foreground: its regions are unnamed clusters")
+            raise ConfigError(
+                "its regions are unnamed clusters; a file can be exported of segmenters that name "
+                "an object, such as cut-and-paste's"
+            )
         self.segmenter = segmenter
         self.foreground = segmenter.foreground
         self.scale = scale

@@ -3,6 +3,9 @@
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from segan.errors import ConfigError
 
 Picture = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -73,3 +76,23 @@ def overlay(picture: Picture, mask: NDArray[np.generic], *, color: Color = MASK_
     """The picture with its mask as a light tint inside a line, wider on larger pictures."""
     width = max(1, round(max(picture.shape[:2]) / 400))
     return contour(tint(picture, mask, color=color, strength=0.3), mask, color=color, width=width)
+
+
+def index_image(labels: NDArray[np.integer], colors: bytes) -> Image.Image:
+    """Numbers [H, W] as an image of colour indices, or of 16-bit gray levels above 255.
+
+    Raises:
+        ConfigError: There are more than 65536.
+    """
+    most = int(labels.max())
+    if most > 65535:
+        raise ConfigError(
+            f"{most + 1} regions in one picture; an index file holds 65536: use a coarser segmenter"
+        )
+    if most > 255:
+        return Image.fromarray(labels.astype(np.uint16))
+    height, width = labels.shape
+    indexed = Image.frombytes("P", (width, height), labels.astype(np.uint8).tobytes())
+    # All 256 entries: with fewer, Pillow packs several indices into a byte.
+    indexed.putpalette(colors.ljust(3 * 256, b"\0"))
+    return indexed

@@ -32,7 +32,7 @@ from segan.evaluation.rows import native_regions, probability_in_boxes
 from segan.export import WholePicture
 from segan.files import written_aside
 from segan.opening import Opened, open_segmenter
-from segan.overlay import MASK_COLOR, label_overlay, overlay, palette
+from segan.overlay import MASK_COLOR, index_image, label_overlay, overlay, palette
 from segan.segmenter import PartitionSegmenter, RegionSegmenter, Segmenter, WindowSpec
 
 MARKER = "segan-predict.json"
@@ -72,6 +72,7 @@ class Summary:
     Attributes:
         num_written: Pictures whose mask and overlay were written.
         num_finished: Pictures that had both from an earlier run.
+        num_empty: Pictures written in which nothing was found.
         skipped: Pictures that cannot be read, with the reason.
         without_boxes: Pictures for which the file of boxes has none.
         seconds: How long writing took.
@@ -80,6 +81,7 @@ class Summary:
 
     num_written: int
     num_finished: int
+    num_empty: int
     skipped: tuple[Skipped, ...]
     without_boxes: tuple[str, ...]
     seconds: float
@@ -88,6 +90,8 @@ class Summary:
     def __str__(self) -> str:
         rate = self.num_written / max(self.seconds, 1e-9)
         parts = [f"{self.num_written} masks written to {self.out} ({rate:.1f} images/s)"]
+        if self.num_empty:
+            parts.append(f"nothing was found in {self.num_empty} of them: look at the overlays")
         if self.num_finished:
             parts.append(f"{self.num_finished} were there already")
         if self.skipped:
@@ -152,15 +156,24 @@ def predict(
     _claim(out, settings, overwrite=overwrite)
     with_boxes = [job for job in jobs if job.boxes is None or len(job.boxes)]
     remaining = [job for job in with_boxes if not _is_finished(job, out)]
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     without_boxes = tuple(job.name for job in jobs if job.boxes is not None and not len(job.boxes))
     for name in without_boxes:
         console.print(f"no boxes for {one_line(name)}", markup=False)
     start = time.perf_counter()
-    skipped = _run(remaining, segment, partial(_write, out, partition), console)
+    empty: list[int] = []
+
+    def counted(picture: Tensor, boxes: Tensor | None) -> Tensor:
+        mask = segment(picture, boxes)
+        if not (partition or bool(mask.any())):
+            empty.append(1)
+        return mask
+
+    skipped = _run(remaining, counted, partial(_write, out, partition), console)
     summary = Summary(
         num_written=len(remaining) - len(skipped),
         num_finished=len(with_boxes) - len(remaining),
+        num_empty=len(empty),
         skipped=skipped,
         without_boxes=without_boxes,
         seconds=time.perf_counter() - start,
@@ -381,21 +394,5 @@ def _write(out: Path, partition: bool, result: Written) -> Skipped | None:
         Image.fromarray(draw(picture.permute(1, 2, 0).numpy(), mask.numpy())).save(aside)
     colors = palette(256).tobytes() if partition else bytes([0, 0, 0, *MASK_COLOR])
     with written_aside(mask_path) as aside:
-        _index_image(mask, colors).save(aside)
+        index_image(mask.numpy(), colors).save(aside)
     return None
-
-
-def _index_image(labels: Tensor, colors: bytes) -> Image.Image:
-    """Numbers [H, W] as an image of colour indices, or of 16-bit gray levels above 255."""
-    height, width = labels.shape
-    most = int(labels.max())
-    if most > 65535:
-        raise ConfigError(
-            f"{most + 1} regions in one picture; an index file holds 65536: use a coarser segmenter"
-        )
-    if most > 255:
-        return Image.fromarray(labels.numpy().astype("uint16"))
-    indexed = Image.frombytes("P", (width, height), labels.to(torch.uint8).numpy().tobytes())
-    # All 256 entries: with fewer, Pillow packs several indices into a byte.
-    indexed.putpalette(colors.ljust(3 * 256, b"\0"))
-    return indexed

@@ -167,7 +167,8 @@ def test_wrong_settings_are_one_line(override, expected, refusal):
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["--method", "seigan"], "'method.type' is 'seigan'; valid: cut_paste"),
+        (["--method", "seigan"], "there is no method 'seigan'; valid: cut_paste, wnet, iic"),
+        (["--method", "iic"], "--method iic is for a folder of images"),
         (["train.images.a=5"], "train.images.a: 'images' is a value, it has no keys below it"),
         (["train..images=5"], "cannot read 'train..images=5': an override is key.sub=value"),
         (["train.images=[5"], "override train.images, line 1: not valid YAML: "),
@@ -209,9 +210,7 @@ def test_settings_that_cannot_work_together_are_one_line(overrides, expected, re
 
 
 def test_configs_that_cannot_be_read(tmp_path, refusal):
-    assert (
-        refusal("train", "none.yaml") == "cannot read config none.yaml: No such file or directory"
-    )
+    assert refusal("train", "none.yaml") == "there is no config file or folder of images none.yaml"
     (tmp_path / "twice.yaml").write_text("train: {seed: 1}\ntrain: {seed: 2}\n")
     expected = "twice.yaml, line 2: key 'train' is given twice; keep one"
     assert refusal("train", "twice.yaml") == expected

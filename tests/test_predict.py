@@ -16,7 +16,7 @@ from segan.evaluation.cases import Cases, cases_of
 from segan.evaluation.foreground import _regions
 from segan.evaluation.rows import probability_in_boxes
 from segan.networks import UNetConfig
-from segan.overlay import MASK_COLOR, overlay
+from segan.overlay import MASK_COLOR, index_image, overlay
 from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
 from segan.windows import boxes_to_mask, resize, window_around
 
@@ -332,9 +332,10 @@ def test_regions_are_written_as_their_numbers_and_painted(tmp_path, pictures):
 
 
 def test_more_than_256_regions_are_written_in_16_bits():
-    labels = torch.arange(20 * 20, dtype=torch.int32).view(20, 20)
-    image = predict._index_image(labels, b"")
-    assert np.array_equal(np.asarray(image), labels.numpy())
+    labels = np.arange(20 * 20, dtype=np.int32).reshape(20, 20)
+    assert np.array_equal(np.asarray(index_image(labels, b"")), labels)
+    with pytest.raises(ConfigError, match="70001 regions in one picture"):
+        index_image(np.array([[0, 70_000]]), b"")
 
 
 def test_boxes_are_refused_for_unnamed_regions(tmp_path, pictures):

@@ -33,10 +33,12 @@ class Units(NamedTuple):
     Attributes:
         items: (sample index, unit within the sample): a box for box methods.
         skipped: One line for each unit that cannot be used, with the reason.
+        noun: What a unit is, in the plural.
     """
 
     items: list[tuple[int, int]]
     skipped: list[str]
+    noun: str = "objects"
 
 
 class View(Protocol):
@@ -114,13 +116,16 @@ class ImageView:
             if min(height, width) >= self.side:
                 items.append((index, 0))
             else:
-                skipped.append(f"{sample.name}: {width} x {height} pixels, less than {self.side}")
+                skipped.append(
+                    f"{sample.name}: {width} x {height} pixels, less than {self.side} "
+                    "('method.size' over 'method.scale')"
+                )
         if not items:
             raise ConfigError(
                 f"every picture of {dataset.name} is smaller than {self.side} pixels, which is "
                 "'method.size' over 'method.scale'; lower the size or raise the scale"
             )
-        return Units(items, skipped)
+        return Units(items, skipped, "pictures")
 
     def window(self, sample: Sample, unit: int) -> Window | None:  # noqa: ARG002
         """None: there is no window but the picture."""

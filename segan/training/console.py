@@ -62,11 +62,12 @@ class Console:
 
     def show(self, values: dict[str, float]) -> None:
         """Mask statistics and losses of the last logged step."""
+        keys = [key for key in values if key.partition("/")[0] not in _UNSEEN]
+        names = [key.partition("/")[2] for key in keys]
+        # Two phases may have a term of one name.
         parts = [
-            f"{_SHOWN.get(name, name)} {value:.2f}"
-            for key, value in values.items()
-            for phase, _, name in [key.partition("/")]
-            if phase not in _UNSEEN
+            f"{_SHOWN.get(name, name) if names.count(name) == 1 else key} {values[key]:.2f}"
+            for key, name in zip(keys, names, strict=True)
         ]
         self.text = "  ".join(parts)
 

@@ -307,7 +307,10 @@ def test_image_view_leaves_out_pictures_smaller_than_a_part():
     small, large = Sample("small", coordinates(20, 60)), Sample("large", coordinates(40, 40))
     found = ImageView(size=16, scale=0.5).units(Pictures([small, large]))
     assert found.items == [(1, 0)]
-    assert found.skipped == ["small: 60 x 20 pixels, less than 32"]
+    assert found.skipped == [
+        "small: 60 x 20 pixels, less than 32 ('method.size' over 'method.scale')"
+    ]
+    assert found.noun == "pictures"
     with pytest.raises(ConfigError, match="every picture of pictures is smaller than 32 pixels"):
         ImageView(size=16, scale=0.5).units(Pictures([small]))
 
