@@ -134,7 +134,7 @@ def refined(row: Row, how: str, *, scale: float) -> Row:
         segmenter = SmoothedRegions(segmenter, CrfConfig())
     if "ucm" in how:
         segmenter = RefinedPartitions(segmenter)
-    return replace(row, segmenter=segmenter.eval())
+    return replace(row, segmenter=segmenter.eval(), own_scale=scale)
 
 
 def opened(loaded: LoadedSegmenter, *, name: str, label: str) -> Opened:

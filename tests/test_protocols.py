@@ -69,13 +69,14 @@ def test_post_processing_is_named_in_the_record(tmp_path, how, capsys):
     if "ucm" in how:
         pytest.importorskip("higra")
     root = save_bsds(tmp_path / "BSDS500")
-    run = run_of("wnet", {"type": "bsds500", "root": str(root)}, split="none")
+    run = run_of("iic", {"type": "bsds500", "root": str(root)}, split="none")
     api.train(run, tmp_path / "run")
     arguments = ["evaluate", str(tmp_path / "run"), "--data", "bsds500", "--root", str(root)]
     arguments += ["--split", "dev", "--protocol", "regions", "--refine", how, "--workers", "1"]
     assert main([*arguments, "--json", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     assert all(step in found["postprocessing"] for step in how.split("+"))
+    assert found["window_options"] == {"scale": 0.5, "levels": 10}
     assert 0 < found["metrics"]["covering_ods"] <= 1
     capsys.readouterr()
 

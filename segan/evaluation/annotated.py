@@ -252,7 +252,7 @@ def _summary(
         dataset=dataset.name,
         split=split,
         windows="none",
-        window_options={"scale": scale, "levels": num_levels} if row else None,
+        window_options=({"scale": row.own_scale or scale, "levels": num_levels} if row else None),
         train_box_source=row.train_box_source if row else None,
         num_images=len(names),
         metrics=found.metrics,

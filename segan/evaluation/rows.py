@@ -24,6 +24,7 @@ class Row:
         supervision: In training: "none", "backgrounds", "boxes" or "masks".
         sha256: Of its file, if it came from one.
         train_box_source: Where the boxes of its training came from, if from anywhere.
+        own_scale: Network pixels per picture pixel, where the segmenter resamples pictures itself.
     """
 
     segmenter: Segmenter
@@ -31,6 +32,7 @@ class Row:
     supervision: str = "none"
     sha256: str | None = None
     train_box_source: str | None = None
+    own_scale: float | None = None
 
 
 @torch.inference_mode()
