@@ -134,5 +134,5 @@ def test_whole_picture_is_what_evaluation_does():
 
 
 def test_segmenters_without_foreground_are_refused():
-    with pytest.raises(ConfigError, match="no foreground"):
+    with pytest.raises(ConfigError, match="regions are unnamed clusters"):
         WholePicture(Segmenter())
