@@ -73,6 +73,7 @@ def _damage_reported(archive: Path) -> Iterator[None]:
     damage = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
     try:
         yield
+    # NotImplementedError is what zipfile says of a compression that it lacks.
     except (*damage, EOFError, NotImplementedError, OSError, ValueError) as error:
         reason = one_line(str(error).partition("\n")[0]) or type(error).__name__
         raise DataError(f"cannot unpack {one_line(str(archive))}: {reason}") from None

@@ -73,7 +73,8 @@ def evaluate_annotated(
     """Scores of several segmenters, or folders of predictions, on the same pictures.
 
     Segmenters give `num_levels` label maps per picture, of which the boundaries protocol takes the
-    boundaries between regions. Contour strengths and hierarchies are cut at 99 thresholds.
+    boundaries between regions, unless they have a contour map. Contour strengths and hierarchies
+    are cut at 99 thresholds.
 
     Args:
         sources: Name to segmenter or folder.
