@@ -18,7 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each line may import what stands above it. A name is a file or a folder of the package.
 LAYERS = (
     ("arrays", "errors"),
-    ("compositing", "config", "device", "distributed", "files", "overlay", "segmenter", "windows"),
+    ("compositing", "config", "device", "distributed", "files", "overlay"),
+    ("progress", "segmenter", "windows"),
     ("superpixels",),
     ("data", "losses", "networks", "postprocessing"),
     ("methods",),
