@@ -23,7 +23,7 @@ from segan.data.images import one_line
 from segan.data.loading import Cached
 from segan.data.sample import Dataset, Split
 from segan.data.views import Units
-from segan.errors import ConfigError, DataError
+from segan.errors import ConfigError, DataError, DivergenceError
 from segan.evaluation.annotated import evaluate_annotated
 from segan.evaluation.cases import Cases
 from segan.evaluation.foreground import compare, trivial_rows
@@ -39,6 +39,7 @@ from segan.training.compiling import compile_segmenter
 from segan.training.config import RunConfig
 from segan.training.directory import check_directory, claimed
 from segan.training.precision import build_accelerator
+from segan.training.restarts import Restarts
 from segan.training.trainer import Trainer
 
 # Training windows looked at to find the scale of whole pictures.
@@ -66,7 +67,8 @@ def train(
         ConfigError: `out` holds something else or another run, or is being trained in, or the
             configuration cannot work.
         DataError: Nothing is left to train on.
-        DivergenceError: Losses stayed non-finite, or the masks collapsed.
+        DivergenceError: Losses stayed non-finite, or the masks collapsed, more often than
+            `train.health.restarts` allows.
         Interrupted: A signal came; the state was saved.
     """
     tree = configuration.as_tree(config)
@@ -74,12 +76,14 @@ def train(
     _require_outside(config, out)
     dataset = data.build(config.data, "train")
     accelerator = build_accelerator(config.train.precision)
-    trainer = _build_trainer(config, dataset, accelerator, out)
+    restarts = Restarts(out, config.train.seed, config.train.health.restarts, anew=overwrite)
+    trainer = _build_trainer(config, dataset, accelerator, out, restarts)
     held_out = _held_out(config, dataset)
     # Nothing is written before everything that can be wrong has been looked at.
     with claimed(out, tree, overwrite=overwrite, accelerator=accelerator):
         was_finished = trainer.resume() and trainer.step == trainer.num_steps
-        trainer.run()
+        while not _ran(trainer, restarts, accelerator):
+            trainer = _build_trainer(config, dataset, accelerator, out, restarts)
         if not accelerator.is_main_process:
             return {}
         # A finished run keeps its file, whose header says what made it.
@@ -90,9 +94,29 @@ def train(
         return evaluate_run(config, out, held_out, trivial=trivial)
 
 
+def _ran(trainer: Trainer, restarts: Restarts, accelerator: Accelerator) -> bool:
+    """Whether a run came to its end; False if it collapsed and may start anew."""
+    try:
+        trainer.run()
+    except DivergenceError as error:
+        if not restarts.is_allowed:
+            raise
+        restarts.note(str(error))
+        if accelerator.is_main_process:
+            restarts.retire()
+        trainer.console.warn(
+            f"{error}; fresh start {restarts.count} of {restarts.most}, seed {restarts.seed}"
+        )
+        accelerator.wait_for_everyone()
+        return False
+    return True
+
+
 def _build_trainer(
-    config: RunConfig, dataset: Dataset, accelerator: Accelerator, out: Path
+    given: RunConfig, dataset: Dataset, accelerator: Accelerator, out: Path, restarts: Restarts
 ) -> Trainer:
+    """The trainer of a run, or of its present fresh start."""
+    config = replace(given, train=replace(given.train, seed=restarts.seed))
     torch.manual_seed(config.train.seed)
     method = methods.build(config.method)
     require(dataset, method)
@@ -111,7 +135,7 @@ def _build_trainer(
         "data": _fingerprint(cached, units),
         "precision": accelerator.mixed_precision,
     }
-    write = partial(_write_segmenter, config, dataset, method, window)
+    write = partial(_write_segmenter, config, dataset, method, window, restarts.count)
     return Trainer(method, cached, units, config.train, accelerator, out, facts, write)
 
 
@@ -120,6 +144,7 @@ def _write_segmenter(
     dataset: Dataset,
     method: Method,
     window: WindowSpec | None,
+    num_restarts: int,
     path: Path,
     segmenter: Segmenter,
     images_seen: int,
@@ -133,7 +158,7 @@ def _write_segmenter(
         num_regions=settings.get("num_regions", 2),
         window=window,
         scale=None if window else method.scale,
-        provenance=_provenance(config, dataset, method, images_seen),
+        provenance=_provenance(config, dataset, method, images_seen) | {"restarts": num_restarts},
     )
 
 

@@ -207,6 +207,8 @@ class HealthConfig:
         patience: Consecutive bad checks before a warning.
         stop_after: Consecutive bad checks after which masks count as collapsed for good.
         stop: Whether the trainer ends a collapsed run (exit code 4).
+        restarts: Fresh starts with other seeds that a collapsed run may have before that; any
+            number above 0 implies `stop`.
         most: Share of full masks, or of empty ones, from which the batch is bad.
         least_diversity: Diversity below which masks are all the same.
         most_border_touch: Border touch above which masks hug the border.
@@ -222,6 +224,7 @@ class HealthConfig:
     patience: int = Field(default=3, ge=1)
     stop_after: int = Field(default=12, ge=1)
     stop: bool = False
+    restarts: int = Field(default=0, ge=0, le=20)
     most: float = Field(default=0.8, gt=0, le=1)
     least_diversity: float = Field(default=0.012, ge=0)
     most_border_touch: float = Field(default=1.5, gt=0)

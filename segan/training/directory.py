@@ -11,6 +11,7 @@ from segan import config, distributed
 from segan.checkpoint import FILE_NAME
 from segan.errors import ConfigError, SeganError
 from segan.files import written_aside
+from segan.training import restarts
 
 CONFIG_NAME = "config.yaml"
 LOCK_NAME = ".lock"
@@ -22,6 +23,8 @@ _OWN = (
     "snapshots",
     "state",
     "tensorboard",
+    restarts.FILE_NAME,
+    restarts.FOLDER,
     FILE_NAME,
     "evaluation.json",
     "evaluation.csv",

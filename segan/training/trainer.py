@@ -301,12 +301,13 @@ class Trainer:
         statistics = statistics_of(preview.masks, preview.inside)
         for warning in self.health.update(self.step, statistics, self._means()):
             self.console.warn(warning.message)
-        collapsed = self.config.health.stop and self.health.collapsed
+        may_stop = self.config.health.stop or self.config.health.restarts > 0
+        collapsed = may_stop and self.health.collapsed
         if distributed.any_rank(collapsed, self.accelerator.device):
             self.save()
             raise DivergenceError(
                 f"step {self.step}: masks have collapsed ({', '.join(self.health.active)}); "
-                "the run was stopped as train.health.stop asks"
+                "the run was stopped as train.health asks"
             )
 
     # Stopping and resuming.
