@@ -22,6 +22,7 @@ from segan.data.datasets.folder import FolderConfig
 from segan.data.images import one_line
 from segan.data.loading import Cached
 from segan.data.sample import Dataset, Split
+from segan.data.scenes import doubts_about
 from segan.data.views import Units
 from segan.errors import ConfigError, DataError
 from segan.evaluation.annotated import evaluate_annotated
@@ -100,6 +101,7 @@ def _build_trainer(
     units = method.view.units(cached)
     if accelerator.is_main_process:
         report_skipped(dataset, units)
+        report_doubts(cached, method)
     if not units.items:
         reason = units.skipped[0] if units.skipped else "its pictures have no boxes"
         raise DataError(f"nothing to train on in {dataset.name}: {reason}")
@@ -108,7 +110,7 @@ def _build_trainer(
     window = _whole_picture_scale(method, cached, units)
     facts = {
         "config": configuration.as_tree(config),
-        "data": _fingerprint(cached, units),
+        "data": _fingerprint(cached, units, method),
         "precision": accelerator.mixed_precision,
     }
     write = partial(_write_segmenter, config, dataset, method, window)
@@ -132,7 +134,7 @@ def _write_segmenter(
         network=settings["network"],
         num_regions=settings.get("num_regions", 2),
         window=window,
-        scale=None if window else method.scale,
+        scale=None if window else method.picture_scale(),
         provenance=_provenance(config, dataset, method, images_seen),
     )
 
@@ -288,7 +290,7 @@ def _whole_picture_scale(method: Method, dataset: Cached, units: Units) -> Windo
     return replace(method.window, scale=float(np.median([method.window.size / s for s in sides])))
 
 
-def _fingerprint(dataset: Cached, units: Units) -> str:
+def _fingerprint(dataset: Cached, units: Units, method: Method) -> str:
     """A hash of what is trained on: names and sizes of pictures, units and their boxes."""
     digest = hashlib.sha256()
     for index, items in groupby(units.items, key=lambda item: item[0]):
@@ -296,6 +298,10 @@ def _fingerprint(dataset: Cached, units: Units) -> str:
         boxes = None if sample.boxes is None else sample.boxes.tolist()
         facts = [sample.name, list(sample.image.shape), [unit for _, unit in items], boxes]
         digest.update(json.dumps(facts).encode() + b"\n")
+    if "backgrounds" in method.view.needs:
+        for index in range(len(dataset.backgrounds)):
+            sample = dataset.backgrounds.outline(index)
+            digest.update(json.dumps([sample.name, list(sample.image.shape)]).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -312,6 +318,14 @@ def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
         console.print(
             f"skipped {count} of {total} {units.noun}; the first: {units.skipped[0]}", markup=False
         )
+
+
+def report_doubts(dataset: Dataset, method: Method) -> None:
+    """Warn of object-free pictures that do not look as if they would serve a method."""
+    if "backgrounds" in method.view.needs:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        for doubt in doubts_about(dataset):
+            console.print(f"warning: {doubt}", markup=False)
 
 
 def _provenance(

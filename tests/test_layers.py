@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import segan
-from segan.data import views
+from segan.data import scenes, views
 from segan.methods import METHODS
 
 PACKAGE = Path(segan.__file__).parent
@@ -122,12 +122,13 @@ def test_no_file_is_read_in_a_way_that_runs_code() -> None:
 
 
 def test_views_need_no_masks_and_their_batches_hold_none() -> None:
+    everything = [*vars(views).values(), *vars(scenes).values()]
     batches = [
         found
-        for found in vars(views).values()
+        for found in everything
         if isinstance(found, type) and hasattr(found, "_fields") and found.__name__ != "Units"
     ]
-    view_classes = [found for found in vars(views).values() if hasattr(found, "needs")]
+    view_classes = [found for found in everything if hasattr(found, "needs")]
     assert batches
     assert view_classes
     for view in view_classes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from segan.data.sample import Dataset, Sample
+from segan.data.sample import Dataset, Sample, WithBackgrounds
 from segan.data.views import Units, View
 
 _SECONDS_AFTER_SIGTERM = 30
@@ -25,13 +25,21 @@ _PREVIEW_POSITION = 2**40
 
 
 class Cached:
-    """A data set whose decoded samples stay in memory up to a limit; the rest is decoded anew."""
+    """A data set whose decoded samples stay in memory up to a limit; the rest is decoded anew.
+
+    Object-free pictures, where the set has any, take up to half of the memory.
+    """
+
+    backgrounds: "Cached"
 
     def __init__(self, dataset: Dataset, limit_megabytes: int) -> None:
         self.dataset = dataset
         self.name = dataset.name
         self.provides = dataset.provides
         self.box_source = dataset.box_source
+        if isinstance(dataset, WithBackgrounds):
+            limit_megabytes //= 2
+            self.backgrounds = Cached(dataset.backgrounds, limit_megabytes)
         self.free_bytes = limit_megabytes * 2**20
         self.samples: dict[int, Sample] = {}
         self.outlines: dict[int, Sample] = {}

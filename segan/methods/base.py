@@ -77,7 +77,8 @@ class Method(nn.Module):
 
     Attributes:
         name: As in configurations and tables.
-        supervision: What training uses beyond pictures: "none", "backgrounds" or "boxes".
+        supervision: What training uses beyond pictures: "none", "backgrounds" or "boxes"; an
+            instance may use more than its class does by default.
         phases: In the order they run.
         segmenter: What is trained, averaged, saved and scored.
         view: What is drawn from the data.
@@ -88,7 +89,7 @@ class Method(nn.Module):
     """
 
     name: ClassVar[str]
-    supervision: ClassVar[str]
+    supervision: str
     phases: tuple[Phase, ...]
     segmenter: Segmenter
     view: View
@@ -104,6 +105,10 @@ class Method(nn.Module):
         """
         result: Losses = getattr(self, f"{phase}_losses")(batch)
         return result
+
+    def picture_scale(self) -> float:
+        """Network pixels per pixel of whole pictures; known once the view has seen its data."""
+        return self.scale
 
     def preview(self, segmenter: Segmenter, batch: Any) -> Preview:
         """What `segmenter`, usually the averaged one, makes of a batch."""
