@@ -108,6 +108,8 @@ def recolour(images: Tensor, noise: Tensor, strength: float) -> Tensor:
         strength: s, 1 in the paper; 0 leaves the images as they are.
     """
     images = at_least_fp32(images)
+    if strength == 0:
+        return images
     brightness, saturation, contrast = (strength * noise)[:, :, None, None, None].unbind(1)
     images = images + brightness / 2
     gray = images.mean(1, keepdim=True)

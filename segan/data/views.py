@@ -163,12 +163,14 @@ class ShiftBatch(NamedTuple):
         offsets: [N, 2] uniform in [-1, 1): to the right and down.
         jitter: [N, 2] uniform in [0, 1): brightness of the object and of the rest.
         colour: [N, 3] uniform in [-1, 1): brightness, saturation, contrast of all that is judged.
+        polygons: [N, 1, S, S] of 0 and 1: random polygons, the masks of grounded fakes.
     """
 
     images: Tensor
     offsets: Tensor
     jitter: Tensor
     colour: Tensor
+    polygons: Tensor
 
 
 class ShiftView(ImageView):
@@ -178,7 +180,8 @@ class ShiftView(ImageView):
         """One part, and the numbers that it is moved and coloured by."""
         images = self.part(sample, rng)
         noise = torch.from_numpy(rng.uniform(-1, 1, 7).astype(np.float32))
-        return ShiftBatch(images, noise[:2], (noise[2:4] + 1) / 2, noise[4:])
+        polygon = random_polygon(rng, self.size)
+        return ShiftBatch(images, noise[:2], (noise[2:4] + 1) / 2, noise[4:], polygon)
 
 
 class CutPasteBatch(NamedTuple):

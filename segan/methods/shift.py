@@ -78,6 +78,9 @@ class GuardsConfig:
             it was, so that the fill's blur gives nothing away. Not in the papers, whose real
             pictures go through the same autoencoder as the fakes.
         copied: Whether pictures with a second, moved copy of their object count as fake (MOVE).
+        grounded: Whether pictures count as fake in which a random polygon has been moved instead of
+            the object, so that the discriminator learns what a cut looks like before masks are
+            worth looking at (Arandjelovic & Zisserman 2019).
         jitter: Brightness added to object and background apart in the fakes, each U(0, jitter)
             (PerturbGAN changes the background's contrast).
         augment: Strength of the change of colours before the discriminator (MOVE: DiffAugment's
@@ -93,6 +96,7 @@ class GuardsConfig:
     kept: bool = True
     decoy: bool = True
     copied: bool = True
+    grounded: bool = True
     jitter: float = Field(default=0.25, ge=0, le=1)
     augment: float = Field(default=0.5, ge=0, le=1)
     blur: float = Field(default=0.0, ge=0)
@@ -255,6 +259,8 @@ class Shift(Method):
             fakes = {"moved": scene.moved()}
             if self.config.guards.copied:
                 fakes["copied"] = scene.copied()
+            if self.config.guards.grounded:
+                fakes["grounded"] = scene._replace(mask=batch.polygons).moved()
         real = {name: self.judge(images, batch) for name, images in shown.items()}
         fake = {name: self.judge(images, batch) for name, images in fakes.items()}
         kind = self.config.adversarial
