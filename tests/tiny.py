@@ -47,6 +47,12 @@ METHODS: dict[str, config.Tree] = {
         "scale": 0.5,
         "radius": 1,
     },
+    "shift": {
+        "size": 16,
+        "network": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "r1_every": 2,
+    },
 }
 
 

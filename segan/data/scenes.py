@@ -76,7 +76,7 @@ class SceneView:
             ConfigError: Fewer than two pictures, or no object-free picture, are large enough.
         """
         items, skipped = self._large_enough(dataset)
-        empty = backgrounds_of(dataset)
+        empty = self.destinations(dataset)
         backgrounds, others = self._large_enough(empty)
         self._require(len(items), 2, f"pictures of {dataset.name}")
         self._require(len(backgrounds), 1, f"object-free pictures of {dataset.name}")
@@ -88,6 +88,10 @@ class SceneView:
             self.scale = float(self.size / np.median(shorter))
         return Units(self._items, skipped + others, "pictures")
 
+    def destinations(self, dataset: Dataset) -> Dataset:
+        """The pictures that `SceneBatch.backgrounds` are drawn from."""
+        return backgrounds_of(dataset)
+
     def window(self, sample: Sample, unit: int) -> Window | None:  # noqa: ARG002
         """None: there is no window but the picture."""
         return None
@@ -95,7 +99,7 @@ class SceneView:
     def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> SceneBatch:  # noqa: ARG002
         """One picture with an object, one without, and another with an object."""
         assert self._dataset is not None, "the view has not been shown its data set"
-        empty = backgrounds_of(self._dataset)
+        empty = self.destinations(self._dataset)
         background = empty[self._backgrounds[int(rng.integers(len(self._backgrounds)))]]
         index, _ = another(self._dataset, self._items, sample, rng)
         side = self.side or min(_size(sample))
@@ -133,6 +137,16 @@ class SceneView:
                 f"{count} {what} have sides of {self._smallest} pixels or more ('method.size' over "
                 f"'method.scale'), at least {least} must; lower the size or raise the scale"
             )
+
+
+class PictureSceneView(SceneView):
+    """As `SceneView`, but the backgrounds are pictures of the same set, objects and all."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"images"})
+
+    def destinations(self, dataset: Dataset) -> Dataset:
+        """The data set itself."""
+        return dataset
 
 
 class BoxedSceneView:

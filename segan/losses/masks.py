@@ -76,6 +76,25 @@ def border(mask: Tensor, *, width: int) -> Tensor:
     return mean_area(mask, frame.expand_as(mask))
 
 
+def predictability(images: Tensor, filled: Tensor, mask: Tensor) -> Tensor:
+    """How well what a mask covers is guessed from what it leaves, against masks of mere ground.
+
+    E -(sum m d / sum m): d is the absolute error of the guess, averaged over channels and divided
+    by the image's standard deviation (at least 0.02). The less a segment can be told from its
+    surroundings, the higher (inpainting error maximisation, Savarese et al. 2021, here for the
+    object only); an empty mask costs nothing and gains nothing.
+
+    Args:
+        images: [N, C, H, W] in [0, 1].
+        filled: The images with the masked part guessed from the rest, [N, C, H, W].
+        mask: [N, 1, H, W] in [0, 1].
+    """
+    contrast = images.std((1, 2, 3), correction=0).clamp(min=0.02)
+    error = (images - filled).abs().mean(1, keepdim=True)
+    covered = (mask * error).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp(min=1)
+    return -(covered / contrast).mean()
+
+
 def _areas(mask: Tensor, within: Tensor | None) -> Tensor:
     """Area of each mask [N]; in an empty `within`, zero."""
     if within is None:

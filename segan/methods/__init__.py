@@ -5,13 +5,24 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from segan.methods.base import Method
+from segan.methods.copy_paste import CopyPaste, CopyPasteConfig
 from segan.methods.cut_paste import CutPaste, CutPasteConfig
 from segan.methods.iic import IIC, IICConfig
+from segan.methods.shift import Shift, ShiftConfig
 from segan.methods.wnet import WNet, WNetConfig
 
-MethodConfig = Annotated[CutPasteConfig | WNetConfig | IICConfig, Field(discriminator="type")]
+MethodConfig = Annotated[
+    CutPasteConfig | WNetConfig | IICConfig | ShiftConfig | CopyPasteConfig,
+    Field(discriminator="type"),
+]
 
-METHODS: dict[str, Any] = {"cut_paste": CutPaste, "wnet": WNet, "iic": IIC}
+METHODS: dict[str, Any] = {
+    "cut_paste": CutPaste,
+    "wnet": WNet,
+    "iic": IIC,
+    "shift": Shift,
+    "copy_paste": CopyPaste,
+}
 
 
 def build(config: MethodConfig) -> Method:

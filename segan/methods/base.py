@@ -54,6 +54,7 @@ class Phase:
         turn: Which of `every` turns is its own.
         block: Iterations per turn.
         repeat: Updates per iteration, each on a fresh batch (critic steps).
+        start: Iterations before its first turn, a head start for the other phases.
     """
 
     name: str
@@ -63,10 +64,11 @@ class Phase:
     turn: int = 0
     block: int = 1
     repeat: int = 1
+    start: int = 0
 
     def due(self, step: int) -> bool:
         """Whether this phase runs in iteration `step`."""
-        return step // self.block % self.every == self.turn
+        return step >= self.start and step // self.block % self.every == self.turn
 
 
 class Method(nn.Module):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from segan.networks.discriminators import Discriminator, DiscriminatorConfig
+from segan.networks.discriminators import Discriminator, DiscriminatorConfig, MaskDiscriminator
 from segan.networks.iic import IICHead, IICNetwork, IICNetworkConfig, IICTrunk
 from segan.networks.unet import UNet, UNetConfig
 from segan.networks.wnet import WNetNetwork, WNetNetworkConfig
@@ -16,6 +16,7 @@ __all__ = [
     "IICNetwork",
     "IICNetworkConfig",
     "IICTrunk",
+    "MaskDiscriminator",
     "SegmenterNetwork",
     "SegmenterNetworkConfig",
     "UNet",

@@ -39,6 +39,13 @@ COLUMNS = {
     ),
     "wnet": ("ncut/ncut", "reconstruction/reconstruction"),
     "iic": ("overcluster/information", "cluster/information"),
+    "shift": (
+        "discriminator/adversarial",
+        "penalty/r1",
+        "generator/paste",
+        "generator/area",
+        "generator/predictability",
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from segan.losses.masks import (
     binarity,
     border,
     mean_area,
+    predictability,
     total_variation,
 )
 
@@ -116,3 +117,14 @@ def test_border_sees_the_frame_alone() -> None:
     assert border(mask, width=2) == 1
     assert border(1 - mask, width=2) == 0
     assert border(mask, width=8) == mask.mean()
+
+
+def test_predictability_is_minus_the_mean_error_under_the_mask_over_the_contrast():
+    torch.manual_seed(0)
+    images, filled, mask = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8)
+    total = 0.0
+    for n in range(2):
+        error = (images[n] - filled[n]).abs().mean(0)
+        total -= float((mask[n, 0] * error).sum() / mask[n].sum() / images[n].std(correction=0)) / 2
+    assert float(predictability(images, filled, mask)) == pytest.approx(total, rel=1e-5)
+    assert float(predictability(images, filled, torch.zeros_like(mask))) == 0

@@ -39,6 +39,11 @@ TINY: dict[str, dict[str, Any]] = {
         "radius": 2,
         "pair": {"rotation": 10.0, "zoom": 0.1, "shift": 0.05},
     },
+    "shift": {
+        "network": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "size": 16,
+    },
 }
 
 every_method = pytest.mark.parametrize("name", METHODS)
