@@ -19,6 +19,7 @@ from segan import config as configuration
 from segan import data, methods
 from segan.checkpoint import FILE_NAME, load_segmenter, save_segmenter
 from segan.data.datasets.folder import FolderConfig
+from segan.data.guesses import Guessed
 from segan.data.images import one_line
 from segan.data.loading import Cached
 from segan.data.sample import Dataset, Split
@@ -31,18 +32,24 @@ from segan.evaluation.results import Evaluation, git_commit, table
 from segan.evaluation.rows import Row
 from segan.evaluation.semantic import control_rows, evaluate_semantic
 from segan.files import written_aside
+from segan.guessing import FOLDER as GUESSES
+from segan.guessing import Teacher, open_teacher, with_guesses
 from segan.methods.base import Method
 from segan.methods.partitions import PARTITION_ROWS
+from segan.methods.self_training import SelfTrainingConfig
 from segan.opening import Opened, opened
 from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
 from segan.training.compiling import compile_segmenter
 from segan.training.config import RunConfig
-from segan.training.directory import check_directory, claimed
+from segan.training.directory import ROUNDS, check_directory, claimed
 from segan.training.precision import build_accelerator
 from segan.training.trainer import Trainer
 
 # Training windows looked at to find the scale of whole pictures.
 _MOST_WINDOWS = 1000
+
+# From the least to the most that training can be told.
+SUPERVISIONS = ("none", "backgrounds", "boxes", "masks")
 
 _TRUTHS = {"masks", "instances", "annotations", "classes"}
 _REGION_CONTROLS = ("one_region", "kmeans_lab", "felzenszwalb")
@@ -74,8 +81,14 @@ def train(
     _require_outside(config, out)
     dataset = data.build(config.data, "train")
     accelerator = build_accelerator(config.train.precision)
-    trainer = _build_trainer(config, dataset, accelerator, out)
     held_out = _held_out(config, dataset)
+    teacher = None
+    if isinstance(config.method, SelfTrainingConfig):
+        dataset, teacher = _second_stage(
+            config, config.method, dataset, out, accelerator, overwrite=overwrite
+        )
+        overwrite = False
+    trainer = _build_trainer(config, dataset, teacher, accelerator, out)
     # Nothing is written before everything that can be wrong has been looked at.
     with claimed(out, tree, overwrite=overwrite, accelerator=accelerator):
         was_finished = trainer.resume() and trainer.step == trainer.num_steps
@@ -90,13 +103,42 @@ def train(
         return evaluate_run(config, out, held_out, trivial=trivial)
 
 
+def _second_stage(
+    config: RunConfig,
+    method: SelfTrainingConfig,
+    dataset: Dataset,
+    out: Path,
+    accelerator: Accelerator,
+    *,
+    overwrite: bool,
+) -> tuple[Guessed, Teacher]:
+    """The training pictures with their teacher's masks; earlier rounds are trained first."""
+    teacher = open_teacher(method)
+    with claimed(out, configuration.as_tree(config), overwrite=overwrite, accelerator=accelerator):
+        if method.rounds > 1:
+            before = out / ROUNDS / f"{method.rounds - 1}"
+            earlier = replace(method, rounds=method.rounds - 1)
+            unscored = replace(config.evaluation, split="none")
+            train(replace(config, method=earlier, evaluation=unscored), before)
+            windows = method.view.windows
+            teacher = open_teacher(replace(method, teacher=str(before), teacher_windows=windows))
+        if accelerator.is_main_process:
+            with_guesses(dataset, method, teacher, out / GUESSES)
+        accelerator.wait_for_everyone()
+        return with_guesses(dataset, method, teacher, out / GUESSES), teacher
+
+
 def _build_trainer(
-    config: RunConfig, dataset: Dataset, accelerator: Accelerator, out: Path
+    config: RunConfig,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    accelerator: Accelerator,
+    out: Path,
 ) -> Trainer:
     torch.manual_seed(config.train.seed)
     method = methods.build(config.method)
     require(dataset, method)
-    cached = Cached(dataset, config.train.cache_megabytes)
+    cached = Cached(dataset, config.train.cache_megabytes, with_truth="masks" in method.view.needs)
     units = method.view.units(cached)
     if accelerator.is_main_process:
         report_skipped(dataset, units)
@@ -111,7 +153,9 @@ def _build_trainer(
         "data": _fingerprint(cached, units),
         "precision": accelerator.mixed_precision,
     }
-    write = partial(_write_segmenter, config, dataset, method, window)
+    if teacher:
+        facts["teacher"] = teacher.facts()
+    write = partial(_write_segmenter, config, dataset, method, teacher, window)
     return Trainer(method, cached, units, config.train, accelerator, out, facts, write)
 
 
@@ -119,6 +163,7 @@ def _write_segmenter(
     config: RunConfig,
     dataset: Dataset,
     method: Method,
+    teacher: Teacher | None,
     window: WindowSpec | None,
     path: Path,
     segmenter: Segmenter,
@@ -133,7 +178,7 @@ def _write_segmenter(
         num_regions=settings.get("num_regions", 2),
         window=window,
         scale=None if window else method.scale,
-        provenance=_provenance(config, dataset, method, images_seen),
+        provenance=_provenance(config, dataset, method, teacher, images_seen),
     )
 
 
@@ -315,17 +360,18 @@ def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
 
 
 def _provenance(
-    config: RunConfig, dataset: Dataset, method: Method, images_seen: int
+    config: RunConfig, dataset: Dataset, method: Method, teacher: Teacher | None, images_seen: int
 ) -> dict[str, Any]:
+    used = {method.supervision} | ({teacher.opened.supervision} if teacher else set())
     return {
         "method": config.method.type,
         "dataset": dataset.name,
-        "supervision": {"train": method.supervision},
+        "supervision": {"train": max(used, key=SUPERVISIONS.index)},
         "box_source": dataset.box_source,
         "images_seen": images_seen,
         "seed": config.train.seed,
         "git_commit": git_commit(),
-    }
+    } | ({"teacher": teacher.facts()} if teacher else {})
 
 
 _WHOLE = "whole pictures: "

@@ -7,11 +7,22 @@ from pydantic import Field
 from segan.methods.base import Method
 from segan.methods.cut_paste import CutPaste, CutPasteConfig
 from segan.methods.iic import IIC, IICConfig
+from segan.methods.self_training import SelfTraining, SelfTrainingConfig
+from segan.methods.supervised import Supervised, SupervisedConfig
 from segan.methods.wnet import WNet, WNetConfig
 
-MethodConfig = Annotated[CutPasteConfig | WNetConfig | IICConfig, Field(discriminator="type")]
+MethodConfig = Annotated[
+    CutPasteConfig | WNetConfig | IICConfig | SelfTrainingConfig | SupervisedConfig,
+    Field(discriminator="type"),
+]
 
-METHODS: dict[str, Any] = {"cut_paste": CutPaste, "wnet": WNet, "iic": IIC}
+METHODS: dict[str, Any] = {
+    "cut_paste": CutPaste,
+    "wnet": WNet,
+    "iic": IIC,
+    "self_training": SelfTraining,
+    "supervised": Supervised,
+}
 
 
 def build(config: MethodConfig) -> Method:

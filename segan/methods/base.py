@@ -77,7 +77,8 @@ class Method(nn.Module):
 
     Attributes:
         name: As in configurations and tables.
-        supervision: What training uses beyond pictures: "none", "backgrounds" or "boxes".
+        supervision: What training uses beyond pictures: "none", "backgrounds" or "boxes"; "masks"
+            for the bound that unsupervised methods are compared with.
         phases: In the order they run.
         segmenter: What is trained, averaged, saved and scored.
         view: What is drawn from the data.
@@ -88,7 +89,7 @@ class Method(nn.Module):
     """
 
     name: ClassVar[str]
-    supervision: ClassVar[str]
+    supervision: str
     phases: tuple[Phase, ...]
     segmenter: Segmenter
     view: View

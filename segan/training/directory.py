@@ -14,6 +14,8 @@ from segan.files import written_aside
 
 CONFIG_NAME = "config.yaml"
 LOCK_NAME = ".lock"
+# Of a second stage: the runs of its earlier rounds.
+ROUNDS = "rounds"
 
 # What a run writes beside its configuration, and all that overwriting it removes.
 _OWN = (
@@ -21,6 +23,8 @@ _OWN = (
     "samples",
     "snapshots",
     "state",
+    "guesses",
+    ROUNDS,
     "tensorboard",
     FILE_NAME,
     "evaluation.json",
