@@ -19,6 +19,7 @@ from segan import config as configuration
 from segan import data, methods
 from segan.checkpoint import FILE_NAME, load_segmenter, save_segmenter
 from segan.data.datasets.folder import FolderConfig
+from segan.data.guesses import Guessed
 from segan.data.images import one_line
 from segan.data.loading import Cached
 from segan.data.sample import Dataset, Split
@@ -32,19 +33,25 @@ from segan.evaluation.results import Evaluation, git_commit, table
 from segan.evaluation.rows import Row
 from segan.evaluation.semantic import control_rows, evaluate_semantic
 from segan.files import written_aside
+from segan.guessing import FOLDER as GUESSES
+from segan.guessing import Teacher, open_teacher, with_guesses
 from segan.methods.base import Method
 from segan.methods.partitions import PARTITION_ROWS
+from segan.methods.self_training import SelfTrainingConfig
 from segan.opening import Opened, opened
 from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
 from segan.training.compiling import compile_segmenter
 from segan.training.config import RunConfig
-from segan.training.directory import check_directory, claimed
+from segan.training.directory import ROUNDS, check_directory, claimed
 from segan.training.precision import build_accelerator
 from segan.training.restarts import Restarts
 from segan.training.trainer import Trainer
 
 # Training windows looked at to find the scale of whole pictures.
 _MOST_WINDOWS = 1000
+
+# From the least to the most that training can be told.
+SUPERVISIONS = ("none", "backgrounds", "boxes", "masks")
 
 _TRUTHS = {"masks", "instances", "annotations", "classes"}
 _REGION_CONTROLS = ("one_region", "kmeans_lab", "felzenszwalb")
@@ -77,14 +84,20 @@ def train(
     _require_outside(config, out)
     dataset = data.build(config.data, "train")
     accelerator = build_accelerator(config.train.precision)
-    restarts = Restarts(out, config.train.seed, config.train.health.restarts, anew=overwrite)
-    trainer = _build_trainer(config, dataset, accelerator, out, restarts)
     held_out = _held_out(config, dataset)
+    teacher = None
+    if isinstance(config.method, SelfTrainingConfig):
+        dataset, teacher = _second_stage(
+            config, config.method, dataset, out, accelerator, overwrite=overwrite
+        )
+        overwrite = False
+    restarts = Restarts(out, config.train.seed, config.train.health.restarts, anew=overwrite)
+    trainer = _build_trainer(config, dataset, teacher, accelerator, out, restarts)
     # Nothing is written before everything that can be wrong has been looked at.
     with claimed(out, tree, overwrite=overwrite, accelerator=accelerator):
         was_finished = trainer.resume() and trainer.step == trainer.num_steps
         while not _ran(trainer, restarts, accelerator):
-            trainer = _build_trainer(config, dataset, accelerator, out, restarts)
+            trainer = _build_trainer(config, dataset, teacher, accelerator, out, restarts)
         if not accelerator.is_main_process:
             return {}
         # A finished run keeps its file, whose header says what made it.
@@ -113,15 +126,45 @@ def _ran(trainer: Trainer, restarts: Restarts, accelerator: Accelerator) -> bool
     return True
 
 
+def _second_stage(
+    config: RunConfig,
+    method: SelfTrainingConfig,
+    dataset: Dataset,
+    out: Path,
+    accelerator: Accelerator,
+    *,
+    overwrite: bool,
+) -> tuple[Guessed, Teacher]:
+    """The training pictures with their teacher's masks; earlier rounds are trained first."""
+    teacher = open_teacher(method)
+    with claimed(out, configuration.as_tree(config), overwrite=overwrite, accelerator=accelerator):
+        if method.rounds > 1:
+            before = out / ROUNDS / f"{method.rounds - 1}"
+            earlier = replace(method, rounds=method.rounds - 1)
+            unscored = replace(config.evaluation, split="none")
+            train(replace(config, method=earlier, evaluation=unscored), before)
+            windows = method.view.windows
+            teacher = open_teacher(replace(method, teacher=str(before), teacher_windows=windows))
+        if accelerator.is_main_process:
+            with_guesses(dataset, method, teacher, out / GUESSES)
+        accelerator.wait_for_everyone()
+        return with_guesses(dataset, method, teacher, out / GUESSES), teacher
+
+
 def _build_trainer(
-    given: RunConfig, dataset: Dataset, accelerator: Accelerator, out: Path, restarts: Restarts
+    given: RunConfig,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    accelerator: Accelerator,
+    out: Path,
+    restarts: Restarts,
 ) -> Trainer:
     """The trainer of a run, or of its present fresh start."""
     config = replace(given, train=replace(given.train, seed=restarts.seed))
     torch.manual_seed(config.train.seed)
     method = methods.build(config.method)
     require(dataset, method)
-    cached = Cached(dataset, config.train.cache_megabytes)
+    cached = Cached(dataset, config.train.cache_megabytes, with_truth="masks" in method.view.needs)
     units = method.view.units(cached)
     if accelerator.is_main_process:
         report_skipped(dataset, units)
@@ -137,7 +180,9 @@ def _build_trainer(
         "data": _fingerprint(cached, units, method),
         "precision": accelerator.mixed_precision,
     }
-    write = partial(_write_segmenter, config, dataset, method, window, restarts.count)
+    if teacher:
+        facts["teacher"] = teacher.facts()
+    write = partial(_write_segmenter, config, dataset, method, teacher, window, restarts.count)
     return Trainer(method, cached, units, config.train, accelerator, out, facts, write)
 
 
@@ -145,6 +190,7 @@ def _write_segmenter(
     config: RunConfig,
     dataset: Dataset,
     method: Method,
+    teacher: Teacher | None,
     window: WindowSpec | None,
     num_restarts: int,
     path: Path,
@@ -160,7 +206,8 @@ def _write_segmenter(
         num_regions=settings.get("num_regions", 2),
         window=window,
         scale=None if window else method.picture_scale(),
-        provenance=_provenance(config, dataset, method, images_seen) | {"restarts": num_restarts},
+        provenance=_provenance(config, dataset, method, teacher, images_seen)
+        | {"restarts": num_restarts},
     )
 
 
@@ -354,17 +401,18 @@ def report_doubts(dataset: Dataset, method: Method) -> None:
 
 
 def _provenance(
-    config: RunConfig, dataset: Dataset, method: Method, images_seen: int
+    config: RunConfig, dataset: Dataset, method: Method, teacher: Teacher | None, images_seen: int
 ) -> dict[str, Any]:
+    used = {method.supervision} | ({teacher.opened.supervision} if teacher else set())
     return {
         "method": config.method.type,
         "dataset": dataset.name,
-        "supervision": {"train": method.supervision},
+        "supervision": {"train": max(used, key=SUPERVISIONS.index)},
         "box_source": dataset.box_source,
         "images_seen": images_seen,
         "seed": config.train.seed,
         "git_commit": git_commit(),
-    }
+    } | ({"teacher": teacher.facts()} if teacher else {})
 
 
 _WHOLE = "whole pictures: "

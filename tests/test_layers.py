@@ -25,6 +25,7 @@ LAYERS = (
     ("methods",),
     ("checkpoint", "evaluation", "export"),
     ("opening", "training"),
+    ("guessing",),
     ("api", "predict"),
     ("commands", "data_commands"),
     ("cli",),
@@ -32,7 +33,7 @@ LAYERS = (
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 
 # Folders whose files are alternatives to one another, with the files that they share.
-ALTERNATIVES = {"methods": {"base", "swept"}, "losses": set(), "data.datasets": set()}
+ALTERNATIVES = {"methods": {"base", "fitted", "swept"}, "losses": set(), "data.datasets": set()}
 
 
 def module_of(path: Path) -> str:

@@ -6,6 +6,7 @@ world size changes it, and resuming needs no state but the position.
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -28,15 +29,22 @@ class Cached:
     """A data set whose decoded samples stay in memory up to a limit; the rest is decoded anew.
 
     Object-free pictures, where the set has any, take up to half of the memory.
+
+
+    Args:
+        dataset: Where they come from.
+        limit_megabytes: Of the memory.
+        with_truth: Keep their truth, for the one view that needs masks.
     """
 
     backgrounds: "Cached"
 
-    def __init__(self, dataset: Dataset, limit_megabytes: int) -> None:
+    def __init__(self, dataset: Dataset, limit_megabytes: int, *, with_truth: bool = False) -> None:
         self.dataset = dataset
         self.name = dataset.name
         self.provides = dataset.provides
         self.box_source = dataset.box_source
+        self.with_truth = with_truth
         if isinstance(dataset, WithBackgrounds):
             limit_megabytes //= 2
             self.backgrounds = Cached(dataset.backgrounds, limit_megabytes)
@@ -51,13 +59,14 @@ class Cached:
         if index in self.samples:
             return self.samples[index]
         sample = self.dataset[index]
-        # Truth is for evaluation, which reads each picture once; views never see it.
-        sample = Sample(name=sample.name, image=sample.image, boxes=sample.boxes)
+        # Truth is for evaluation, which reads each picture once; views do not see it.
+        sample = replace(sample, truth=sample.truth if self.with_truth else None)
         if index not in self.outlines:
             blank = torch.zeros(1, dtype=torch.uint8).expand(sample.image.shape)
             self.outlines[index] = Sample(name=sample.name, image=blank, boxes=sample.boxes)
-        if sample.image.nbytes <= self.free_bytes:
-            self.free_bytes -= sample.image.nbytes
+        num_bytes = sample.image.nbytes + (sample.guess.opacity.nbytes if sample.guess else 0)
+        if num_bytes <= self.free_bytes:
+            self.free_bytes -= num_bytes
             self.samples[index] = sample
         return sample
 

@@ -53,6 +53,19 @@ Truth = Mask | Instances | Annotations | Classes
 
 
 @dataclass(frozen=True, slots=True)
+class Guess:
+    """What another segmenter takes for objects: a second stage learns from it, never from truth.
+
+    Attributes:
+        opacity: float [H, W] in [0, 1].
+        confidence: Weight of the picture, from a score without labels; 0 leaves it out.
+    """
+
+    opacity: Tensor
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One picture.
 
@@ -60,13 +73,15 @@ class Sample:
         name: Unique in its data set; predictions are named after it.
         image: uint8 [3, H, W], RGB, upright.
         boxes: float32 [B, 4] as x0, y0, x1, y1 in pixels, half-open, inside the picture; or None.
-        truth: Used by evaluation only; no view hands it to a method.
+        truth: Used by evaluation; of the views `segan.data.masked.MaskedView` alone looks at it.
+        guess: Of a second stage's teacher.
     """
 
     name: str
     image: Tensor
     boxes: Tensor | None = None
     truth: Truth | None = None
+    guess: Guess | None = None
 
 
 class Dataset(Protocol):
@@ -75,8 +90,8 @@ class Dataset(Protocol):
     Attributes:
         name: For tables and messages.
         provides: Of "images", "boxes", "masks", "instances", "annotations", "classes",
-            "backgrounds"; compared with a view's `needs`. With "backgrounds" the set satisfies
-            `WithBackgrounds`.
+            "backgrounds", "guesses"; compared with a view's `needs`. With "backgrounds" the set
+            satisfies `WithBackgrounds`.
         box_source: Where boxes come from, in words ("annotated", "instance masks",
             "procedural"); empty without boxes.
     """

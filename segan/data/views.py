@@ -1,6 +1,7 @@
 """Views: what a method needs of the data, and how a sample becomes an item of its batch.
 
 A view's batches have no field for masks: that training is unsupervised is a property of the types.
+The one exception is in a file of its own, `segan.data.masked`.
 """
 
 from typing import ClassVar, Literal, NamedTuple, Protocol
@@ -45,7 +46,7 @@ class View(Protocol):
     """What a method sees of a data set.
 
     Attributes:
-        needs: Subset of a data set's `provides`; never "masks" or "instances".
+        needs: Subset of a data set's `provides`; "masks" for the supervised bound alone.
     """
 
     needs: ClassVar[frozenset[str]]
@@ -306,17 +307,10 @@ class CutPasteView:
         )
 
     def _hidden(self, boxes: Tensor, unit: int, window: Window) -> Tensor:
-        """The other boxes in a window, without what they share with box `unit`: [1, S, S]."""
-        size = (self.spec.size, self.spec.size)
-        others = overlaps(window, boxes)
-        others[unit] = False
-        if self.neighbours != "hide" or not others.any():
-            return torch.zeros(1, *size)
-        own, *rest = (
-            boxes_to_mask(box_in_window(box, window, self.spec.size)[None], size)[0]
-            for box in (boxes[unit], *boxes[others])
-        )
-        return torch.stack(rest).amax(0) * (1 - own)
+        """What discriminators must not look at: [1, S, S]."""
+        if self.neighbours != "hide":
+            return torch.zeros(1, self.spec.size, self.spec.size)
+        return other_boxes(boxes, unit, window, self.spec.size)
 
     def _reach(self, sample: Sample, unit: int) -> Window:
         """Everything that windows of a box may show, however they are shifted."""
@@ -368,6 +362,19 @@ def _count_boxes(sample: Sample) -> int:
                 f"inside its picture of {width} x {height} pixels"
             )
     return len(sample.boxes)
+
+
+def other_boxes(boxes: Tensor, unit: int, window: Window, side: int) -> Tensor:
+    """The other boxes in a window, without what they share with box `unit`: [1, S, S] of 0, 1."""
+    others = overlaps(window, boxes)
+    others[unit] = False
+    if not others.any():
+        return torch.zeros(1, side, side)
+    own, *rest = (
+        boxes_to_mask(box_in_window(box, window, side)[None], (side, side))[0]
+        for box in (boxes[unit], *boxes[others])
+    )
+    return torch.stack(rest).amax(0) * (1 - own)
 
 
 def _size(sample: Sample) -> tuple[int, int]:

@@ -8,11 +8,19 @@ from segan.methods.base import Method
 from segan.methods.copy_paste import CopyPaste, CopyPasteConfig
 from segan.methods.cut_paste import CutPaste, CutPasteConfig
 from segan.methods.iic import IIC, IICConfig
+from segan.methods.self_training import SelfTraining, SelfTrainingConfig
 from segan.methods.shift import Shift, ShiftConfig
+from segan.methods.supervised import Supervised, SupervisedConfig
 from segan.methods.wnet import WNet, WNetConfig
 
 MethodConfig = Annotated[
-    CutPasteConfig | WNetConfig | IICConfig | ShiftConfig | CopyPasteConfig,
+    CutPasteConfig
+    | WNetConfig
+    | IICConfig
+    | ShiftConfig
+    | CopyPasteConfig
+    | SelfTrainingConfig
+    | SupervisedConfig,
     Field(discriminator="type"),
 ]
 
@@ -22,6 +30,8 @@ METHODS: dict[str, Any] = {
     "iic": IIC,
     "shift": Shift,
     "copy_paste": CopyPaste,
+    "self_training": SelfTraining,
+    "supervised": Supervised,
 }
 
 

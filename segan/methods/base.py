@@ -79,8 +79,9 @@ class Method(nn.Module):
 
     Attributes:
         name: As in configurations and tables.
-        supervision: What training uses beyond pictures: "none", "backgrounds" or "boxes"; an
-            instance may use more than its class does by default.
+        supervision: What training uses beyond pictures: "none", "backgrounds" or "boxes"; "masks"
+            for the bound that unsupervised methods are compared with. An instance may use more
+            than its class does by default.
         phases: In the order they run.
         segmenter: What is trained, averaged, saved and scored.
         view: What is drawn from the data.

@@ -15,6 +15,8 @@ from segan.training import restarts
 
 CONFIG_NAME = "config.yaml"
 LOCK_NAME = ".lock"
+# Of a second stage: the runs of its earlier rounds.
+ROUNDS = "rounds"
 
 # What a run writes beside its configuration, and all that overwriting it removes.
 _OWN = (
@@ -22,6 +24,8 @@ _OWN = (
     "samples",
     "snapshots",
     "state",
+    "guesses",
+    ROUNDS,
     "tensorboard",
     restarts.FILE_NAME,
     restarts.FOLDER,
