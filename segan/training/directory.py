@@ -18,6 +18,8 @@ LOCK_NAME = ".lock"
 # What a run writes beside its configuration, and all that overwriting it removes.
 _OWN = (
     "metrics.jsonl",
+    "health.jsonl",
+    "environment.json",
     "samples",
     "snapshots",
     "state",
