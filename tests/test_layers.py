@@ -24,7 +24,7 @@ LAYERS = (
     ("methods",),
     ("checkpoint", "evaluation", "export"),
     ("opening", "training"),
-    ("api", "predict"),
+    ("api", "predict", "report"),
     ("commands", "data_commands"),
     ("cli",),
 )
