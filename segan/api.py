@@ -43,6 +43,7 @@ from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpe
 from segan.training.compiling import compile_segmenter
 from segan.training.config import RunConfig
 from segan.training.directory import ROUNDS, check_directory, claimed
+from segan.training.environment import ENVIRONMENT_NAME, environment
 from segan.training.precision import build_accelerator
 from segan.training.restarts import Restarts
 from segan.training.trainer import Trainer
@@ -96,6 +97,9 @@ def train(
     # Nothing is written before everything that can be wrong has been looked at.
     with claimed(out, tree, overwrite=overwrite, accelerator=accelerator):
         was_finished = trainer.resume() and trainer.step == trainer.num_steps
+        if accelerator.is_main_process and not was_finished:
+            made_with = environment(accelerator.device, accelerator.num_processes)
+            write_json(out / ENVIRONMENT_NAME, made_with)
         while not _ran(trainer, restarts, accelerator):
             trainer = _build_trainer(config, dataset, teacher, accelerator, out, restarts)
         if not accelerator.is_main_process:
@@ -437,5 +441,10 @@ def write_results(out: Path, results: Mapping[str, Evaluation]) -> None:
     """Write evaluation.json: the first evaluation's keys, and the others' under "others"."""
     first, *others = results
     tree = results[first].as_tree() | {"others": {n: results[n].as_tree() for n in others}}
+    write_json(out, tree)
+
+
+def write_json(out: Path, tree: Mapping[str, Any]) -> None:
+    """Write JSON values, whole or not at all."""
     with written_aside(out) as aside:
         aside.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")

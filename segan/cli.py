@@ -1,4 +1,4 @@
-"""The command line: `segan train | evaluate | predict | export | data`.
+"""The command line: `segan train | evaluate | predict | export | report | serve | data`.
 
 Reading arguments and printing help import neither torch nor pydantic; a command does, once it is
 known to be well formed.
@@ -60,6 +60,13 @@ Write a segmenter as one file that needs no segan, and check that it gives the s
 
   segan export runs/shapes --format onnx --out segmenter.onnx
 """
+_REPORT = """\
+One HTML page about runs: curves, samples over training, scores, worst and best pictures. It holds
+all it shows, and opens from disk without a network.
+
+  segan report runs/shapes
+  segan report runs/shapes runs/trial --out comparison.html
+"""
 _DATA = """\
 Data sets: which there are, how they are laid out, whether a copy is sound, and fetching them.
 
@@ -113,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(_verb(verbs, "evaluate", "score a segmenter against ground truth", _EVALUATE))
     _add_predict(_verb(verbs, "predict", "write masks for pictures", _PREDICT))
     _add_export(_verb(verbs, "export", "write a segmenter as ONNX", _EXPORT))
+    _add_report(_verb(verbs, "report", "what runs did, as one web page", _REPORT))
     _add_data(_verb(verbs, "data", "list, describe, check and fetch data sets", _DATA))
     return parser
 
@@ -259,6 +267,27 @@ def _export(options: argparse.Namespace) -> int:
     from segan import commands
 
     return commands.export_segmenter(options)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report.html"), metavar="FILE", help="(report.html)"
+    )
+    parser.add_argument(
+        "--examples", type=int, default=4, metavar="N", help="of worst, median and best each (4)"
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where the data set is now")
+    parser.add_argument(
+        "--no-pictures", action="store_true", help="do not open the data set for these"
+    )
+    parser.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from segan import commands
+
+    return commands.report(options)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

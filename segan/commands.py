@@ -36,6 +36,7 @@ from segan.evaluation.semantic import (
 from segan.files import written_aside
 from segan.methods import METHODS
 from segan.opening import open_segmenter, refined
+from segan.report import write_report
 from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
 
@@ -322,4 +323,20 @@ def export_segmenter(options: argparse.Namespace) -> int:
         tolerance=options.tolerance,
     )
     _OUT.print(str(report), markup=False)
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """`segan report`."""
+    _require_file(options.out, ".html")
+    if options.examples < 1:
+        raise ConfigError(f"--examples is {options.examples}; it must be at least 1")
+    write_report(
+        options.runs,
+        options.out,
+        examples=options.examples,
+        root=options.root,
+        draw=not options.no_pictures,
+    )
+    _OUT.print(f"{options.out} ({options.out.stat().st_size / 1e6:.1f} MB)", markup=False)
     return 0

@@ -425,7 +425,7 @@ def test_train_leaves_a_run(run, capsys):
     names = {path.name for path in run.iterdir()}
     assert names >= {
         *("config.yaml", "metrics.jsonl", "samples", "state", "segmenter.safetensors"),
-        *("evaluation.json", "evaluation.csv"),
+        *("evaluation.json", "evaluation.csv", "health.jsonl", "environment.json"),
     }
     # The same command finds nothing left to do, and scores again.
     stamp = (run / "segmenter.safetensors").stat().st_mtime_ns

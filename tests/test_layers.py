@@ -26,7 +26,7 @@ LAYERS = (
     ("checkpoint", "evaluation", "export"),
     ("opening", "training"),
     ("guessing",),
-    ("api", "predict"),
+    ("api", "predict", "report"),
     ("commands", "data_commands"),
     ("cli",),
 )

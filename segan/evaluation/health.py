@@ -23,7 +23,7 @@ Failure = Literal[
 _EMPTY, _FULL = 0.01, 0.9
 _GRID = 32
 
-_ADVICE: dict[Failure, str] = {
+ADVICE: dict[Failure, str] = {
     "everything": (
         "masks cover nearly all they may; raise the weight of the area ceiling or of the mean "
         "area, show the discriminator more context around the box, or jitter the brightness of "
@@ -282,7 +282,7 @@ class HealthMonitor:
         for failure, problem in self._problems(statistics, discriminator).items():
             self._bad_checks[failure] = self._bad_checks[failure] + 1 if problem else 0
             if self._bad_checks[failure] == self.config.patience:
-                message = f"step {step}: {_ADVICE[failure]} [{problem}]"
+                message = f"step {step}: {ADVICE[failure]} [{problem}]"
                 warnings.append(HealthWarning(step, failure, message))
         return warnings
 

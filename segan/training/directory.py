@@ -21,6 +21,8 @@ ROUNDS = "rounds"
 # What a run writes beside its configuration, and all that overwriting it removes.
 _OWN = (
     "metrics.jsonl",
+    "health.jsonl",
+    "environment.json",
     "samples",
     "snapshots",
     "state",
