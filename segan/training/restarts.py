@@ -13,7 +13,7 @@ FILE_NAME = "restarts.json"
 FOLDER = "collapsed"
 
 # What an attempt leaves, and the next one writes anew.
-_ATTEMPT = ("metrics.jsonl", "samples", "snapshots", "state", "tensorboard")
+_ATTEMPT = ("metrics.jsonl", "health.jsonl", "samples", "snapshots", "state", "tensorboard")
 
 # Between the seeds of two attempts: more than the seeds that anyone tries in a row.
 SEED_STEP = 1_000_003
