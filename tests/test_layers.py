@@ -140,6 +140,7 @@ def test_views_need_no_masks_and_their_batches_hold_none() -> None:
         assert not fields & {"mask", "masks", "truth", "labels", "instances"}, batch
 
 
-def test_every_method_names_its_supervision() -> None:
-    for method in METHODS.values():
-        assert method.supervision in ("none", "backgrounds", "boxes")
+def test_every_method_names_its_supervision_and_only_the_bound_sees_masks() -> None:
+    for name, method in METHODS.items():
+        allowed = ("masks",) if name == "supervised" else ("none", "backgrounds", "boxes")
+        assert method.supervision in allowed, name
