@@ -1,4 +1,4 @@
-"""The command line: `segan train | evaluate | predict | export | report | serve | data`.
+"""The command line: `segan train | evaluate | predict | export | report | data | leaderboard`.
 
 Reading arguments and printing help import neither torch nor pydantic; a command does, once it is
 known to be well formed.
@@ -83,6 +83,18 @@ Run again, a stopped transfer goes on. For a mirror, or a set that has no file o
 --url, --sha256 and --size. Sets on licence or request say where to ask. Nothing else in segan uses
 the network.
 """
+_LEADERBOARD = """\
+Run the rows of a suite (methods by data sets by seeds) that are missing, and write its tables and
+one page: leaderboard.md, .csv and .html in --out. A stopped suite goes on where it was.
+
+  segan leaderboard smoke
+  segan leaderboard cpu --root wbc=PATH/TO/segmentation_WBC --only 'wbc-*' --jobs 2
+  segan leaderboard cpu --dry-run
+  segan leaderboard cpu --collect
+
+SUITE is a YAML file, or a name in benchmarks/suites (docs/leaderboard.md). Data sets are found in
+the folder that the environment variable SEGAN_DATA names, or where --root says.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(_verb(verbs, "export", "write a segmenter as ONNX", _EXPORT))
     _add_report(_verb(verbs, "report", "what runs did, as one web page", _REPORT))
     _add_data(_verb(verbs, "data", "list, describe, check and fetch data sets", _DATA))
+    _add_leaderboard(_verb(verbs, "leaderboard", "run and tabulate a suite", _LEADERBOARD))
     return parser
 
 
@@ -320,3 +333,34 @@ def _data(options: argparse.Namespace) -> int:
 
     code: int = getattr(data_commands, options.function)(options)
     return code
+
+
+def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suite", metavar="SUITE", help="smoke, cpu, gpu or a YAML file")
+    parser.add_argument(
+        "--root", action="append", default=[], metavar="NAME=PATH", help="where a data set is"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PATTERN", help="only rows so named, like *"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows at a time (1)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="runs, logs and tables (runs/leaderboard/SUITE)"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("benchmarks") / "results",
+        metavar="DIR",
+        help="finished rows go into DIR/SUITE (benchmarks/results)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list rows and what is there")
+    parser.add_argument("--collect", action="store_true", help="write the tables, run nothing")
+    parser.add_argument("--row", metavar="ROW", help="run this one here, and write no tables")
+    parser.set_defaults(run=_leaderboard)
+
+
+def _leaderboard(options: argparse.Namespace) -> int:
+    from segan import commands
+
+    return commands.leaderboard(options)

@@ -34,6 +34,7 @@ from segan.evaluation.semantic import (
     learn_matchings,
 )
 from segan.files import written_aside
+from segan.leaderboard import board as boards
 from segan.methods import METHODS
 from segan.opening import open_segmenter, refined
 from segan.report import write_report
@@ -340,3 +341,19 @@ def report(options: argparse.Namespace) -> int:
     )
     _OUT.print(f"{options.out} ({options.out.stat().st_size / 1e6:.1f} MB)", markup=False)
     return 0
+
+
+def leaderboard(options: argparse.Namespace) -> int:
+    """`segan leaderboard`."""
+    return boards.leaderboard(
+        options.suite,
+        roots=options.root,
+        only=options.only,
+        jobs=options.jobs,
+        out=options.out,
+        results=options.results,
+        dry_run=options.dry_run,
+        collect=options.collect,
+        row=options.row,
+        console=_OUT,
+    )

@@ -76,6 +76,11 @@ class Opened:
         return window
 
 
+def training_free() -> tuple[str, ...]:
+    """Names of the segmenters that come without training."""
+    return (*TRIVIAL_ROWS, *PARTITION_ROWS, EDGES, FEATURE_CLUSTERING)
+
+
 def open_segmenter(name: str) -> Opened:
     """A segmenter by name, file or run directory.
 
@@ -104,7 +109,7 @@ def open_segmenter(name: str) -> Opened:
     if not path.exists():
         raise ConfigError(
             f"there is no segmenter {name!r}: name a run, a segmenter file, an exported file or "
-            f"one of {', '.join([*TRIVIAL_ROWS, *PARTITION_ROWS, EDGES, FEATURE_CLUSTERING])}"
+            f"one of {', '.join(training_free())}"
         )
     if path.suffix.lower() == ".onnx":
         exported = load_exported(path)

@@ -27,6 +27,7 @@ LAYERS = (
     ("opening", "training"),
     ("guessing",),
     ("api", "predict", "report"),
+    ("leaderboard",),
     ("commands", "data_commands"),
     ("cli",),
 )
@@ -101,7 +102,7 @@ def test_help_imports_nothing_heavy() -> None:
 import sys
 from segan.cli import main
 for arguments in (["--help"], ["train", "--help"], ["evaluate", "--help"], ["predict", "--help"],
-                  ["data", "--help"], ["data", "get", "--help"]):
+                  ["data", "--help"], ["data", "get", "--help"], ["leaderboard", "--help"]):
     try:
         main(arguments)
     except SystemExit as stop:

@@ -1,0 +1,141 @@
+"""Rows side by side, a process each: one that fails, or is killed, takes no other with it."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segan.leaderboard.suite import Row
+
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 60
+_INTERRUPTED = 75
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A row that did not finish.
+
+    Attributes:
+        row: Its name.
+        code: Exit code of its process; 75 for one that was stopped and can go on.
+        reason: In one line.
+    """
+
+    row: str
+    code: int
+    reason: str
+
+
+@dataclass(kw_only=True)
+class _Running:
+    row: Row
+    process: "subprocess.Popen[bytes]"
+    started: float
+    stopped: bool = False
+
+
+def run_all(
+    rows: Sequence[Row],
+    command: Callable[[Row], list[str]],
+    log: Callable[[Row], Path],
+    *,
+    jobs: int,
+    minutes: float | None,
+    done: Callable[[Row, Failure | None, float], None],
+) -> list[Failure]:
+    """Run a command for every row, `jobs` at a time, in order; those that failed.
+
+    A row whose teacher is among the rows waits for it, and fails with it.
+
+    Args:
+        rows: What to run.
+        command: The command line of a row.
+        log: Where its output goes.
+        jobs: Processes at a time, at least 1.
+        minutes: After which a row is asked to stop; None: never.
+        done: Called with each row as it ends, its failure or None, and its seconds.
+    """
+    waiting, running, failures = list(rows), list[_Running](), list[Failure]()
+    threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))}
+    try:
+        while waiting or running:
+            failed = {failure.row for failure in failures}
+            for row in [row for row in waiting if row.needs in failed]:
+                failures.append(Failure(row=row.name, code=2, reason=f"{row.needs} failed"))
+                done(row, failures[-1], 0.0)
+                waiting.remove(row)
+                failed.add(row.name)
+            unfinished = {row.name for row in waiting} | {each.row.name for each in running}
+            for row in [row for row in waiting if row.needs not in unfinished]:
+                if len(running) < jobs:
+                    waiting.remove(row)
+                    running.append(_start(row, command(row), log(row), threads))
+            for each in [each for each in running if _has_ended(each, minutes)]:
+                running.remove(each)
+                failure = _failure(each, log(each.row))
+                failures += [failure] if failure else []
+                done(each.row, failure, time.monotonic() - each.started)
+            time.sleep(_POLL_SECONDS)
+    finally:
+        _stop(running)
+    return failures
+
+
+def _start(row: Row, command: list[str], log: Path, threads: Mapping[str, str]) -> _Running:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # What the environment says goes first: nobody's choice of threads is overruled.
+    environment = {**threads, **os.environ}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+    return _Running(row=row, process=process, started=time.monotonic())
+
+
+def _has_ended(each: _Running, minutes: float | None) -> bool:
+    if each.process.poll() is not None:
+        return True
+    seconds = time.monotonic() - each.started
+    if minutes is not None and seconds > 60 * minutes:
+        if not each.stopped:
+            each.process.send_signal(signal.SIGTERM)
+            each.stopped = True
+        elif seconds > 60 * minutes + _GRACE_SECONDS:
+            each.process.kill()
+    return False
+
+
+def _stop(running: Sequence[_Running]) -> None:
+    """Ask what still runs to save its state and stop, and wait for it."""
+    for each in running:
+        each.process.terminate()
+    for each in running:
+        try:
+            each.process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            each.process.kill()
+            each.process.wait()
+
+
+def _failure(each: _Running, log: Path) -> Failure | None:
+    code = each.process.returncode
+    if code == 0:
+        return None
+    if each.stopped:
+        reason = "stopped after its minutes; the same command goes on with it"
+        return Failure(row=each.row.name, code=_INTERRUPTED, reason=reason)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    reason = errors[-1].removeprefix("error: ") if errors else last
+    if code < 0:
+        reason = f"killed by signal {-code}; its last line: {last}"
+    return Failure(row=each.row.name, code=code, reason=reason)

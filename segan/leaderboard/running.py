@@ -1,0 +1,292 @@
+"""One row: trained if it has to be, scored, and kept as a small JSON file.
+
+The last averaged segmenter is what is scored on the suite's split, once. Checkpoints are scored on
+dev alone, beside scores without labels, to see whether these would have chosen well.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import segan
+from segan import api, config, data
+from segan.checkpoint import FILE_NAME, load_segmenter
+from segan.config import Tree
+from segan.data.sample import Dataset, Split
+from segan.errors import ConfigError
+from segan.evaluation.cases import Cases
+from segan.evaluation.foreground import compare
+from segan.evaluation.results import Evaluation, git_commit
+from segan.files import written_aside
+from segan.leaderboard.choice import label_free_scores
+from segan.leaderboard.samples import mask_strip, write_jpeg
+from segan.leaderboard.suite import Row, Suite, SuiteDataConfig, run_of
+from segan.opening import Opened, open_segmenter, opened
+from segan.training.directory import check_directory
+
+MOST_BYTES = 4096
+METRICS = (
+    *("iou", "iou_image_mean", "accuracy", "f_beta_max", "mae", "boundary_iou", "hausdorff_95"),
+    "iou_oracle_polarity",
+)
+INTERVALS = ("iou", "boundary_iou")
+KINDS = {"whole": "whole pictures", "windows": "windows around boxes"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where a suite's files are.
+
+    Attributes:
+        runs: Runs, logs and sample pictures, a folder per row.
+        results: Kept rows.
+    """
+
+    runs: Path
+    results: Path
+
+    def row(self, row: Row) -> Path:
+        """The folder of a row: run/, log.txt, seconds.txt and sample pictures."""
+        return self.runs / row.name
+
+    def kept(self, row: Row) -> Path:
+        """The file of a finished row."""
+        return self.results / f"{row.name}.json"
+
+
+def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
+    """Train and score a row, or go on with it, and keep it.
+
+    Raises:
+        SeganError: As for training and scoring; the file of a finished row is written last.
+    """
+    entry = suite.config.data[row.data]
+    if row.segmenter:
+        found, run = open_segmenter(row.segmenter), None
+    else:
+        run = run_of(suite.config, row, root=root, runs=places.runs)
+        _train(run, places.row(row))
+        found = _open(places.row(row) / "run" / FILE_NAME, row.name)
+    started = time.perf_counter()
+    dataset = dataset_of(entry, root, suite.config.split)
+    scores = score(found, dataset, entry, split=suite.config.split)
+    _write_samples(found, dataset, entry, places.row(row))
+    choices = [] if run is None else _choices(suite, row, root, places.row(row) / "run")
+    seconds = {"train": _seconds(places.row(row)), "score": round(time.perf_counter() - started)}
+    tree = {
+        "suite": suite.name,
+        "row": row.name,
+        "method": row.method,
+        "data": row.data,
+        "seed": row.seed,
+        "dataset": dataset.name,
+        "data_settings": entry.settings,
+        "limit": entry.limit,
+        **_facts(found, scores),
+        "choices": choices,
+        "config": row.asked,
+        "seconds": seconds,
+        **_surroundings(),
+    }
+    text = json.dumps(tree, separators=(",", ":"), allow_nan=False) + "\n"
+    if len(text.encode()) > MOST_BYTES:
+        raise ConfigError(
+            f"row {row.name} has {len(text.encode())} bytes; at most {MOST_BYTES} are kept: "
+            "shorten its settings, or keep fewer checkpoints"
+        )
+    with written_aside(places.kept(row)) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def score(
+    found: Opened, dataset: Dataset, entry: SuiteDataConfig, *, split: Split
+) -> dict[str, Evaluation]:
+    """Scores by kind: "whole" pictures, and "windows" where the suite has them."""
+    row = api.row_of(found)
+    results = {}
+    for kind, which in cases_of(found, entry).items():
+        clipped = row if kind == "windows" else replace(row, clip=False)
+        results[kind] = compare({"": clipped}, dataset, which, split=split)[""]
+    return results
+
+
+def cases_of(found: Opened, entry: SuiteDataConfig) -> dict[str, Cases]:
+    """What is scored of a data set with a segmenter; the same cases for all of them.
+
+    Raises:
+        ConfigError: The segmenter's windows are not those of the data set, or it fits neither kind.
+    """
+    cases = {}
+    if not found.given_boxes:
+        cases["whole"] = Cases(scale=found.scale, limit=entry.limit)
+    window = entry.window
+    if window is not None and not found.whole_only:
+        spec = found.window or window.spec()
+        if (spec.context, spec.square) != (window.context, window.square):
+            raise ConfigError(
+                f"{found.name} was trained on windows of context {spec.context:g}, "
+                f"square {str(spec.square).lower()}; the suite scores context "
+                f"{window.context:g}, square {str(window.square).lower()}: make them equal"
+            )
+        cases["windows"] = Cases(windows="box", spec=spec, shift=window.shift, limit=entry.limit)
+    if not cases:
+        raise ConfigError(f"{found.name} needs boxes, and the suite has no window for this data")
+    return cases
+
+
+def _train(run: Any, folder: Path) -> None:
+    """Train or resume; what another configuration left in the suite's own folder is replaced."""
+    out, started = folder / "run", time.perf_counter()
+    try:
+        check_directory(out, config.as_tree(run), overwrite=False)
+        overwrite = False
+    except ConfigError:
+        overwrite = True
+    before = 0 if overwrite else _seconds(folder)
+    try:
+        api.train(run, out, overwrite=overwrite, trivial=False)
+    finally:
+        path = folder / "seconds.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{before + round(time.perf_counter() - started)}\n", encoding="utf-8")
+
+
+def _seconds(folder: Path) -> int:
+    path = folder / "seconds.txt"
+    return int(path.read_text(encoding="utf-8")) if path.exists() else 0
+
+
+def _open(path: Path, name: str) -> Opened:
+    return opened(load_segmenter(path), name=name, label=name)
+
+
+def dataset_of(entry: SuiteDataConfig, root: Path, split: Split) -> Dataset:
+    """A split of a suite's data set."""
+    tree = entry.settings | ({"root": str(root)} if entry.folder else {})
+    return data.build(config.build(_Data, {"data": tree}, "suite").data, split)
+
+
+@config.settings
+class _Data:
+    """The part of a run's configuration that scoring takes."""
+
+    data: data.DataConfig
+
+
+def _facts(found: Opened, scores: Mapping[str, Evaluation]) -> Tree:
+    """What the evaluations say, rounded."""
+    first = next(iter(scores.values()))
+    return {
+        "split": first.split,
+        "segmenter": found.name,
+        "segmenter_sha256": found.sha256,
+        "supervision": {
+            "train": first.supervision["train"],
+            "test": {kind: each.supervision["test"] for kind, each in scores.items()},
+        },
+        "box_source": next((e.box_source for e in scores.values() if e.box_source), None),
+        "polarity": first.polarity,
+        "scores": {
+            kind: {
+                "num_images": each.num_images,
+                "num_instances": each.num_instances,
+                "window": each.window_options,
+                "postprocessing": each.postprocessing,
+                "metrics": {
+                    name: _rounded(each.metrics[name]) for name in METRICS if name in each.metrics
+                },
+                "intervals": {name: _pair(each.intervals.get(name)) for name in INTERVALS},
+            }
+            for kind, each in scores.items()
+        },
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _pair(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else [round(value, 4) for value in interval]
+
+
+def _surroundings() -> Tree:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return {
+        "hardware": f"{platform.machine()}, {os.cpu_count()} CPU cores, {device}",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "segan_version": segan.__version__,
+        "git_commit": git_commit(),
+    }
+
+
+def _choices(suite: Suite, row: Row, root: Path, run: Path) -> list[Tree]:
+    """Of each checkpoint its score on dev, for which labels are looked at, and those without."""
+    entry = suite.config.data[row.data]
+    paths = sorted((run / "snapshots").glob("*.safetensors"))
+    if not paths:
+        return []
+    dev = dataset_of(entry, root, "dev")
+    train = dataset_of(entry, root, "train")
+    limited = replace(entry, limit=suite.config.dev_limit)
+    result = []
+    for path in paths:
+        found = _open(path, row.name)
+        # Where the segmenter has windows they are what it was trained for.
+        kind = "windows" if found.window is not None and entry.window else "whole"
+        cases = cases_of(found, limited)[kind]
+        scored = compare({"": api.row_of(found)}, dev, cases, split="dev")[""]
+        result.append(
+            {
+                "images": load_segmenter(path).metadata["images_seen"],
+                "dev_iou": _rounded(scored.metrics["iou"]),
+                **{name: round(v, 4) for name, v in label_free_scores(found, train).items()},
+            }
+        )
+    return result
+
+
+def _write_samples(found: Opened, dataset: Dataset, entry: SuiteDataConfig, folder: Path) -> None:
+    row = api.row_of(found)
+    for kind, which in cases_of(found, entry).items():
+        write_jpeg(folder / f"{kind}.jpg", mask_strip(row, dataset, which))
+
+
+def load_kept(path: Path) -> Tree | None:
+    """A kept row, or None where there is none that can be read.
+
+    Raises:
+        ConfigError: The file is not one that a suite has kept.
+    """
+    if not path.exists():
+        return None
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ConfigError(f"{path} cannot be read; remove it to run its row anew") from None
+    if not isinstance(tree, dict) or "scores" not in tree or "method" not in tree:
+        raise ConfigError(f"{path} is no row of a leaderboard; remove it, or name another folder")
+    return tree
+
+
+def is_current(kept: Tree, suite: Suite, row: Row) -> bool:
+    """Whether a kept row is of the settings that the suite has now."""
+    entry = suite.config.data[row.data]
+    expected: Tree = {
+        "config": row.asked,
+        "data_settings": entry.settings,
+        "limit": entry.limit,
+        "split": suite.config.split,
+    }
+    if row.segmenter:
+        expected["segmenter"] = row.segmenter
+    same: bool = {key: kept.get(key) for key in expected} == json.loads(json.dumps(expected))
+    return same

@@ -1,0 +1,288 @@
+"""Kept rows as tables: means over seeds, their spread, and each row's bootstrap interval."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from segan.config import Tree
+from segan.leaderboard import choice
+from segan.leaderboard.running import INTERVALS, KINDS, METRICS
+from segan.leaderboard.suite import Suite
+
+# Columns of a table beside the IoU.
+SHOWN = {
+    "boundary_iou": "boundary IoU",
+    "f_beta_max": "max F",
+    "hausdorff_95": "HD95, px",
+    "iou_oracle_polarity": "oracle polarity",
+}
+BOUND = "masks"  # of ground truth in training: a bound, and nobody's result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A method on a data set.
+
+    Attributes:
+        method: Name in the suite.
+        title: For tables.
+        rows: Kept rows, by seed.
+        train: Supervision in training.
+        test: Supervision at test.
+        iou: Mean over seeds.
+        spread: Lowest and highest seed; None with one row.
+        interval: Mean over seeds of the ends of the rows' 95 % intervals; None without.
+        others: Means over seeds of further metrics, where they are defined.
+        seconds: Mean over seeds, of training.
+    """
+
+    method: str
+    title: str
+    rows: Sequence[Tree]
+    train: str
+    test: str
+    iou: float
+    spread: tuple[float, float] | None
+    interval: tuple[float, float] | None
+    others: Mapping[str, float | None]
+    seconds: float
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it was trained on ground truth."""
+        return self.train == BOUND
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A table: one data set, scored in one way; the best line first.
+
+    Attributes:
+        data: Name in the suite.
+        title: Of the data set.
+        kind: "whole" or "windows".
+        num_images: Pictures scored.
+        split: Of the data set.
+        lines: Its rows.
+    """
+
+    data: str
+    title: str
+    kind: str
+    num_images: int
+    split: str
+    lines: Sequence[Line]
+
+
+def blocks_of(suite: Suite, kept: Sequence[Tree]) -> list[Block]:
+    """The tables of a suite, in its order, made of the rows there are."""
+    blocks = []
+    for data, entry in suite.config.data.items():
+        for kind in KINDS:
+            rows = [row for row in kept if row["data"] == data and kind in row["scores"]]
+            lines = [
+                _line(suite, name, [row for row in rows if row["method"] == name], kind)
+                for name in dict.fromkeys(row["method"] for row in rows)
+            ]
+            if lines:
+                first = rows[0]
+                blocks.append(
+                    Block(
+                        data=data,
+                        title=entry.title or data,
+                        kind=kind,
+                        num_images=first["scores"][kind]["num_images"],
+                        split=first["split"],
+                        lines=sorted(lines, key=lambda line: (not line.is_bound, -line.iou)),
+                    )
+                )
+    return blocks
+
+
+def _line(suite: Suite, name: str, rows: Sequence[Tree], kind: str) -> Line:
+    rows = sorted(rows, key=lambda row: row["seed"] or 0)
+    scores = [row["scores"][kind] for row in rows]
+    ious = [each["metrics"]["iou"] or 0.0 for each in scores]
+    intervals = [each["intervals"]["iou"] for each in scores if each["intervals"]["iou"]]
+    others = {}
+    for metric in SHOWN:
+        values = [each["metrics"].get(metric) for each in scores]
+        defined = [value for value in values if value is not None]
+        others[metric] = mean(defined) if defined else None
+    method = suite.config.methods.get(name)
+    return Line(
+        method=name,
+        title=(method.title if method else "") or name,
+        rows=rows,
+        train=rows[0]["supervision"]["train"],
+        test=rows[0]["supervision"]["test"][kind],
+        iou=mean(ious),
+        spread=(min(ious), max(ious)) if len(ious) > 1 else None,
+        interval=(mean(i[0] for i in intervals), mean(i[1] for i in intervals))
+        if intervals
+        else None,
+        others=others,
+        seconds=mean(row["seconds"]["train"] for row in rows),
+    )
+
+
+HEADINGS = (
+    *("row", "train", "test", "IoU", "95 % interval", "over seeds"),
+    *SHOWN.values(),
+    "train, s",
+)
+
+
+def cells_of(line: Line) -> list[str]:
+    """A line as text, one cell per heading; "-" where a metric is not defined."""
+    spread = "" if line.spread is None else f"{_pair(line.spread)} ({len(line.rows)})"
+    return [
+        line.title + (" (bound)" if line.is_bound else ""),
+        line.train,
+        line.test,
+        f"{line.iou:.3f}",
+        "-" if line.interval is None else _pair(line.interval),
+        spread,
+        *(_number(name, line.others[name]) for name in SHOWN),
+        f"{line.seconds:.0f}" if line.seconds else "",
+    ]
+
+
+def _pair(values: tuple[float, float]) -> str:
+    return f"{values[0]:.3f} to {values[1]:.3f}"
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if name == "hausdorff_95" else f"{value:.3f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceTable:
+    """What was chosen without labels beside what labels would have chosen.
+
+    Attributes:
+        title: Of what.
+        rules: Column headings.
+        lines: Method and its values, one per rule.
+    """
+
+    title: str
+    rules: Sequence[str]
+    lines: Sequence[tuple[str, Sequence[str]]]
+
+
+def choices_of(block: Block) -> list[ChoiceTable]:
+    """Choice among seeds, and among checkpoints once per data set, for methods that are trained."""
+    trained = [line for line in block.lines if line.rows[0].get("choices")]
+    seeds = {line.title: choice.of_seeds(line.rows, block.kind) for line in trained}
+    tables = [_choices(f"choice among seeds, IoU on {block.split}", seeds)]
+    points = {line.title: choice.of_checkpoints(line.rows) for line in trained}
+    tables.append(_choices("choice among checkpoints, IoU on dev, mean over seeds", points))
+    ranks = {line.title: choice.correlations(line.rows) for line in trained}
+    shown = {
+        title: [("-" if value is None else f"{value:+.2f}") for value in found.values()]
+        for title, found in ranks.items()
+        if any(value is not None for value in found.values())
+    }
+    if shown:
+        rules = list(next(iter(ranks.values())))
+        title = "rank correlation with IoU on dev, over checkpoints and seeds"
+        tables.append(ChoiceTable(title=title, rules=rules, lines=list(shown.items())))
+    return [table for table in tables if table.lines]
+
+
+def _choices(title: str, found: Mapping[str, Sequence[choice.Choice]]) -> ChoiceTable:
+    rules = next(([each.rule for each in choices] for choices in found.values() if choices), [])
+    lines = [
+        (k, [f"{each.value:.3f}" for each in choices]) for k, choices in found.items() if choices
+    ]
+    return ChoiceTable(title=title, rules=rules, lines=lines)
+
+
+NOTES = (
+    "IoU is the mean over pictures, or over windows, of the object's IoU, for the last averaged "
+    "segmenter of each row; means are over seeds. The 95 % interval resamples pictures (bootstrap; "
+    "the mean over seeds of its ends), the spread is from the lowest to the highest seed, with "
+    "their number.",
+    "train and test: what each row was told beyond pictures. A row trained on masks is a bound, "
+    "not a result. Oracle columns use labels to choose, and are no results either.",
+    "Two unnamed regions get their meaning by a rule without labels: the rarer along the border is "
+    "the object.",
+)
+
+
+def to_markdown(suite: Suite, blocks: Sequence[Block]) -> str:
+    """All tables as Markdown."""
+    parts = [f"# {_markdown(suite.config.title or suite.name)}", *NOTES]
+    for block in blocks:
+        parts.append(f"## {_markdown(heading_of(block))}")
+        parts.append(_markdown_table(HEADINGS, [cells_of(line) for line in block.lines]))
+        for table in choices_of(block):
+            lines = [[title, *values] for title, values in table.lines]
+            parts.append(_markdown(table.title).capitalize() + ":")
+            parts.append(_markdown_table(("row", *table.rules), lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def heading_of(block: Block) -> str:
+    """What a table is of."""
+    return f"{block.title}, {KINDS[block.kind]} ({block.num_images} pictures, {block.split})"
+
+
+def _markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = "|".join(["---", *["---:"] * (len(headings) - 1)])
+    rows = ["| " + " | ".join(map(_markdown, line)) + " |" for line in (headings, *lines)]
+    return "\n".join([rows[0], f"|{rule}|", *rows[1:]])
+
+
+def _markdown(text: str) -> str:
+    """Text that cannot end a cell, or become markup of HTML."""
+    for old, new in (("|", "\\|"), ("<", "&lt;"), (">", "&gt;"), ("\n", " ")):
+        text = text.replace(old, new)
+    return text
+
+
+def to_csv(kept: Sequence[Tree]) -> str:
+    """Every kept row, a line for each way in which it was scored."""
+    bounds = [f"{name}_{end}" for name in INTERVALS for end in ("low", "high")]
+    fields = (
+        *("suite", "row", "data", "method", "seed", "kind", "split", "num_images"),
+        *("train", "test", "polarity", *METRICS, *bounds),
+        *("train_seconds", "hardware", "segmenter_sha256", "git_commit"),
+    )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=fields, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(_csv_lines(kept))
+    return text.getvalue()
+
+
+def _csv_lines(kept: Sequence[Tree]) -> Iterator[Mapping[str, Any]]:
+    for row in kept:
+        for kind, scores in row["scores"].items():
+            ends = {
+                f"{name}_{end}": value
+                for name in INTERVALS
+                for end, value in zip(
+                    ("low", "high"), scores["intervals"].get(name) or (), strict=False
+                )
+            }
+            yield {
+                **{key: row[key] for key in ("suite", "row", "data", "method", "seed", "split")},
+                "kind": kind,
+                "num_images": scores["num_images"],
+                "train": row["supervision"]["train"],
+                "test": row["supervision"]["test"][kind],
+                "polarity": row["polarity"],
+                **scores["metrics"],
+                **ends,
+                "train_seconds": row["seconds"]["train"],
+                "hardware": row["hardware"],
+                "segmenter_sha256": row["segmenter_sha256"],
+                "git_commit": row["git_commit"],
+            }
