@@ -24,7 +24,7 @@ LAYERS = (
     ("methods",),
     ("checkpoint", "evaluation", "export"),
     ("opening", "training"),
-    ("api", "predict", "report"),
+    ("api", "predict", "report", "serve"),
     ("commands", "data_commands"),
     ("cli",),
 )
