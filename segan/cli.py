@@ -47,13 +47,23 @@ The protocols regions and boundaries also take a folder of predictions in place 
 file per picture: label maps (.mat with a cell segs, .npy, .npz, .png) or hierarchies (.mat with
 ucm2); for boundaries an 8-bit gray .png holds contour strengths.
 """
+# What `segan.formats` and `segan.refining` have something for each of.
+_FORMATS = (
+    *("masks", "overlays", "soft", "instances", "npz"),
+    *("labelme", "coco", "labelstudio", "cvat", "yolo"),
+)
+_STEPS = ("crf", "guided", "grabcut", "clean", "flips")
+
 _PREDICT = """\
-Write masks and overlays for pictures and folders of pictures. Segmenters of unnamed regions write
-the regions' numbers.
+Write masks and overlays for pictures, folders of pictures, patterns and videos, or files for other
+programs (docs/predict.md). Segmenters of unnamed regions write the regions' numbers.
 
   segan predict runs/shapes PICTURES --out masks
   segan predict runs/dsb2018 PICTURES --boxes boxes.csv --out masks
   segan predict grabcut PICTURES --boxes boxes.csv --size 64 --context 1.6 --out masks
+  segan predict runs/dsb2018 "plates/*/*.tif" --format coco labelme --instances --min-area 30 \\
+      --out nuclei
+  segan predict runs/mine clip.mp4 --refine flips guided --join-videos --out clip
 """
 _EXPORT = """\
 Write a segmenter as one file that needs no segan, and check that it gives the same masks.
@@ -244,14 +254,48 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "segmenter", help="a run, a segmenter or .onnx file, or a training-free one such as otsu"
     )
-    parser.add_argument("sources", nargs="+", type=Path, metavar="PATH", help="picture or folder")
+    parser.add_argument(
+        "sources", nargs="+", type=Path, metavar="PATH", help="picture, folder, pattern or video"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks go")
+    _add_formats(parser)
     parser.add_argument(
         "--boxes", type=Path, metavar="FILE", help="boxes as VOC XML folder, COCO JSON or CSV"
     )
     _add_window(parser)
     parser.add_argument("--overwrite", action="store_true", help="start over in that folder")
     parser.set_defaults(run=_predict)
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format", nargs="+", choices=_FORMATS, metavar="NAME", default=list(_FORMATS[:2]),
+        help=f"what is written: {', '.join(_FORMATS)} (default: {' '.join(_FORMATS[:2])})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--refine", nargs="+", choices=_STEPS, metavar="NAME", default=[],
+        help=f"steps after the network, in this order: {', '.join(_STEPS)} (docs/refine.md)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threshold", type=float, metavar="T", default=0.5, help="of the probability (0.5)"
+    )
+    parser.add_argument(
+        "--instances", action="store_true", help="each connected piece is an object"
+    )
+    parser.add_argument(
+        "--min-area", type=int, metavar="N", default=0, help="drop pieces of fewer pixels"
+    )
+    parser.add_argument("--max-area", type=int, metavar="N", help="drop pieces of more pixels")
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="cut into tiles of N pixels (default: if large)"
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", default=100_000_000,
+        help="skip larger pictures (100000000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--join-videos", action="store_true", help="also join the overlays of each video"
+    )
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -37,6 +37,7 @@ from segan.evaluation.semantic import (
 from segan.files import written_aside
 from segan.methods import METHODS
 from segan.opening import open_segmenter, refined
+from segan.predicting.finding import Options
 from segan.report import write_report
 from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
@@ -306,6 +307,17 @@ def predict(options: argparse.Namespace) -> int:
         boxes=options.boxes,
         window=_given_window(options),
         overwrite=options.overwrite,
+        formats=options.format,
+        options=Options(
+            threshold=options.threshold,
+            refine=tuple(options.refine),
+            instances=options.instances,
+            min_area=options.min_area,
+            max_area=options.max_area,
+            tile=options.tile,
+            max_pixels=options.max_pixels,
+        ),
+        join_videos=options.join_videos,
     )
     _OUT.print(str(summary), markup=False)
     return 0

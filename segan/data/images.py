@@ -214,7 +214,9 @@ def _decode(path: Path, picture: ImageFile.ImageFile, max_megapixels: float) -> 
     if picture.has_transparency_data:
         black = Image.new("RGBA", picture.size, "black")
         colours = Image.alpha_composite(black, picture.convert("RGBA"))
-    return _upright(np.asarray(colours.convert("RGB")), orientation)
+    if colours.mode != "RGB":  # else it would be copied
+        colours = colours.convert("RGB")
+    return _upright(np.asarray(colours), orientation)
 
 
 @contextmanager

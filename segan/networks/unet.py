@@ -46,7 +46,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [config.width * 2**level for level in range(config.depth + 1)]
         self.stride = 2**config.depth
-        self.inputs = config.inputs
+        self.inputs: Inputs | None = config.inputs
         self.stem = conv_block(3, widths[0], config.norm)
         self.down = nn.ModuleList(
             conv_block(above, below, config.norm) for above, below in pairwise(widths)
