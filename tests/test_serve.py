@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -299,13 +300,22 @@ def test_models_of_one_name_are_told_apart(tmp_path, models):
     [
         (["--max-megabytes", "0"], "--max-megabytes is 0.0; it must be above 0"),
         (["--max-megapixels", "nan"], "it must be above 0"),
-        (["--port", "70000"], "cannot listen on 127.0.0.1"),
+        (["--port", "70000"], "--port is 70000; it must be from 0 to 65535"),
         (["--host", "203.0.113.7", "--port", "0"], "cannot listen on 203.0.113.7"),
     ],
 )
 def test_bad_options_are_one_clear_line(models, capsys, arguments, said):
     assert main(["serve", str(models[0]), *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_port_in_use_is_one_clear_line(models, capsys):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["serve", str(models[0]), "--port", str(port)]) == 2
+    assert f"port {port}: Address already in use; give another --port" in capsys.readouterr().err
 
 
 def test_missing_packages_are_one_clear_line(models, monkeypatch):

@@ -29,8 +29,8 @@ def serve(
         ready: Is given the page's address once connections are accepted.
 
     Raises:
-        ConfigError: A file cannot be used, the address cannot be listened on, a limit is not
-            positive, or the packages for serving are missing.
+        ConfigError: A file cannot be used, the address cannot be listened on, a limit or the port
+            is out of range, or the packages for serving are missing.
     """
     require_serve()
     import uvicorn
@@ -38,6 +38,9 @@ def serve(
     from segan.serve.app import build_app
     from segan.serve.masks import Limits, Masks, open_models
 
+    if not 0 <= port < 2**16:
+        # The system would take it modulo 65536.
+        raise ConfigError(f"--port is {port}; it must be from 0 to {2**16 - 1}")
     limits = Limits(megabytes=max_megabytes, megapixels=max_megapixels)
     masks = Masks(open_models(paths), limits)
     with _listening(host, port) as listener:
@@ -86,15 +89,14 @@ def _listening(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(f"cannot listen on {host}: {error}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
-        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"cannot listen on {host}, port {port}: {reason}; give another --port"
+            f"cannot listen on {host}, port {port}: {error.strerror}; give another --port"
         ) from None
     return listener
