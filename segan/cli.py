@@ -77,6 +77,13 @@ all it shows, and opens from disk without a network.
   segan report runs/shapes
   segan report runs/shapes runs/trial --out comparison.html
 """
+_SERVE = """\
+A web page on this machine: drop pictures, see masks, move the threshold, compare two segmenters,
+download masks. It loads only files from `segan export`.
+
+  segan serve segmenter.onnx
+  segan serve segmenter.onnx other.onnx --port 8080
+"""
 _DATA = """\
 Data sets: which there are, how they are laid out, whether a copy is sound, and fetching them.
 
@@ -143,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(_verb(verbs, "predict", "write masks for pictures", _PREDICT))
     _add_export(_verb(verbs, "export", "write a segmenter as ONNX", _EXPORT))
     _add_report(_verb(verbs, "report", "what runs did, as one web page", _REPORT))
+    _add_serve(_verb(verbs, "serve", "a web page that shows masks of pictures", _SERVE))
     _add_data(_verb(verbs, "data", "list, describe, check and fetch data sets", _DATA))
     _add_leaderboard(_verb(verbs, "leaderboard", "run and tabulate a suite", _LEADERBOARD))
     return parser
@@ -345,6 +353,25 @@ def _report(options: argparse.Namespace) -> int:
     from segan import commands
 
     return commands.report(options)
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="exported file")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
+    parser.add_argument(
+        "--max-megabytes", type=float, default=32, metavar="MB", help="of a picture's file (32)"
+    )
+    parser.add_argument(
+        "--max-megapixels", type=float, default=12, metavar="MP", help="of a picture (12)"
+    )
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from segan import commands
+
+    return commands.serve(options)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from segan import api, config, data, export
 from segan import predict as prediction
+from segan import serve as serving
 from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.config import settings
 from segan.data import DataConfig
@@ -369,3 +370,16 @@ def leaderboard(options: argparse.Namespace) -> int:
         row=options.row,
         console=_OUT,
     )
+
+
+def serve(options: argparse.Namespace) -> int:
+    """`segan serve`."""
+    serving.serve(
+        options.models,
+        host=options.host,
+        port=options.port,
+        max_megabytes=options.max_megabytes,
+        max_megapixels=options.max_megapixels,
+        ready=lambda address: _OUT.print(f"{address}   (Ctrl-C ends it)", markup=False),
+    )
+    return 0

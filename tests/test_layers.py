@@ -26,7 +26,7 @@ LAYERS = (
     ("checkpoint", "evaluation", "export"),
     ("opening", "training"),
     ("guessing", "predicting"),
-    ("api", "predict", "report"),
+    ("api", "predict", "report", "serve"),
     ("leaderboard",),
     ("commands", "data_commands"),
     ("cli",),

@@ -258,7 +258,8 @@ def _reason(error: Exception) -> str:
 def _check_pixels(path: Path, width: int, height: int, max_megapixels: float) -> None:
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
-        reason = f"{width} x {height} is {megapixels:.0f} megapixels, the limit {max_megapixels:g}"
+        size = f"{width} x {height} is {round(megapixels, 2):g} megapixels"
+        reason = f"{size}, the limit {max_megapixels:g}"
         raise UnreadableImage(path, reason)
 
 

@@ -75,11 +75,11 @@ def _page(runs: Sequence[Run], body: Sequence[Html]) -> str:
         element("title", title),
         element("style", style),
     )
-    page = element("body", _header(runs), element("main", *body), element("script", script))
+    page = element("body", _header(runs, body), element("main", *body), element("script", script))
     return "<!doctype html>\n" + element("html", head, page, lang="en") + "\n"
 
 
-def _header(runs: Sequence[Run]) -> Html:
+def _header(runs: Sequence[Run], body: Sequence[Html]) -> Html:
     cards = (_run_card(run, index) for index, run in enumerate(runs))
     many = f"{len(runs)} runs" if len(runs) > 1 else runs[0].name
     return element(
@@ -87,6 +87,7 @@ def _header(runs: Sequence[Run]) -> Html:
         element("p", "segan report", class_="mark"),
         element("h1", many),
         element("div", *cards, class_="runs"),
+        element("nav", *sections.links(body), aria_label="sections"),
     )
 
 

@@ -142,10 +142,10 @@ def _value_scale(values: Sequence[float]) -> _Scale:
     if low > 0 and high / low > _LOG_FROM:
         low, high = 10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))
         return _Scale(low, high, HEIGHT - BOTTOM, TOP, log=True)
+    if low == high:
+        low, high = low - abs(low) / 2, high + (abs(high) or 2) / 2
     if low >= 0 and low < 0.5 * high:
         low = 0.0
-    if low == high:
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     step = _step(high - low, 4)
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step
     return _Scale(low, high, HEIGHT - BOTTOM, TOP)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from segan import config, data
 from segan.arrays import pictures as as_pictures
@@ -195,20 +196,26 @@ def _cases(built: RunConfig, opened: Opened, *, boxed: bool) -> Cases:
 
 def _case_panels(case: Case, opened: Opened, *, clip: bool) -> dict[str, Picture]:
     """Picture, found and true mask, as `foreground` scores them."""
+    height, width = case.truth.shape
+    picture = _sized(as_pictures(resize(case.image[None], (height, width)))[0])
+    found = _sized(_found(case, opened, clip=clip).astype(np.uint8))
+    truth = _sized(case.truth.astype(np.uint8))
+    return {
+        "picture": picture,
+        "found": overlay(picture, found),
+        "truth": overlay(picture, truth, color=TRUTH_COLOR),
+    }
+
+
+def _found(case: Case, opened: Opened, *, clip: bool) -> NDArray[np.bool_]:
+    """The mask [H, W] of a case."""
     boxes = None if case.box is None else case.box[None]
     regions = regions_of(opened.segmenter, case.image[None], boxes).cpu()
     mask = foreground_mask(regions, foreground=opened.segmenter.foreground)
     height, width = case.truth.shape
-    probability = resize(mask, (height, width))[0, 0].numpy()
-    found = probability > 0.5
-    if clip and case.inside is not None:
-        found &= case.inside
-    picture = as_pictures(resize(case.image[None], (height, width)))[0]
-    return {
-        "picture": _sized(picture),
-        "found": overlay(_sized(picture), _sized(found.astype(np.uint8))),
-        "truth": overlay(_sized(picture), _sized(case.truth.astype(np.uint8)), color=TRUTH_COLOR),
-    }
+    found = resize(mask, (height, width))[0, 0].numpy() > 0.5
+    inside = case.inside if clip and case.inside is not None else True
+    return np.asarray(found & inside, np.bool_)
 
 
 def _region_panels(sample: Sample, opened: Opened) -> dict[str, Picture]:

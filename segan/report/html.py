@@ -56,10 +56,12 @@ def table(headings: list[str], rows: list[list[str]], *, caption: str = "", **ki
         element("tr", element("th", row[0], scope="row"), *(element("td", c) for c in row[1:]))
         for row in rows
     ]
-    label = [element("caption", caption)] if caption else []
-    body = element("table", *label, element("thead", head), element("tbody", *lines), **kind)
     name = caption or "table"
-    return element("div", body, class_="scroll", tabindex=0, role="region", aria_label=name)
+    parts = element("thead", head), element("tbody", *lines)
+    body = element("table", *parts, aria_label=name, **kind)
+    box = element("div", body, class_="scroll", tabindex=0, role="region", aria_label=name)
+    # Above the box, where it breaks into lines instead of scrolling away.
+    return joined(element("h3", caption), box) if caption else box
 
 
 def json_value(value: Any) -> str:
@@ -79,6 +81,5 @@ def embedded(picture: Picture, *, alt: str, quality: int = 82, **attributes: str
         alt=alt,
         width=width,
         height=height,
-        decoding="async",
         **attributes,
     )

@@ -51,21 +51,31 @@ def section(title: str, *children: str) -> Html:
     )
 
 
+def links(body: Sequence[Html]) -> list[Html]:
+    """A link to each section of a page."""
+    found = (re.search(r'<h2 id="([a-z-]+)-title">([^<]+)</h2>', part) for part in body)
+    return [element("a", match[2], href=f"#{match[1]}") for match in found if match]
+
+
 # --- what is wrong -------------------------------------------------------------------------------
 
 
 def warnings(runs: Sequence[Run]) -> Html:
     """Warnings of collapse, skipped updates, values that were not finite, unfinished runs."""
     blocks = []
+    fine = []
     for run in runs:
         found = list(dict.fromkeys(_warnings_of(run)))
-        shown_name = [element("h3", run.name)] if len(runs) > 1 else []
         if found:
+            name = [element("h3", run.name)] if len(runs) > 1 else []
             items = (element("li", text) for text in found)
-            blocks.append(element("div", *shown_name, element("ul", *items), class_="warn"))
+            blocks.append(element("div", *name, element("ul", *items), class_="warn"))
         else:
-            said = "No warning of collapse, no update left out, no value that was not finite."
-            blocks.append(element("div", *shown_name, element("p", said), class_="fine"))
+            fine.append(run.name)
+    if fine:
+        names = f" ({', '.join(fine)})" if len(runs) > 1 else ""
+        said = f"No update left out, no value that was not finite, no warning on record{names}."
+        blocks.append(element("p", said, class_="fine"))
     return section("Warnings", *blocks)
 
 
@@ -117,7 +127,12 @@ def _scored(tree: Tree) -> str:
 
 def _score_table(title: str, rows: Mapping[str, tuple[Tree, int | None]]) -> Html:
     trees = [tree for tree, _ in rows.values()]
-    named = [name for name in HEADINGS if any(name in tree["metrics"] for tree in trees)]
+    left_out = "accuracy" if trees[0]["protocol"] == "foreground" else ""
+    named = [
+        name
+        for name in HEADINGS
+        if name != left_out and any(name in tree["metrics"] for tree in trees)
+    ]
     primary = next((name for name in _PRIMARY if name in named), None)
     headings = ["", "trained with"]
     for name in named:
