@@ -119,17 +119,31 @@ def recolour(images: Tensor, noise: Tensor, strength: float) -> Tensor:
 
 
 def push_pull(images: Tensor, hole: Tensor) -> Tensor:
-    """Images with a hole filled smoothly from around it (push-pull, Gortler et al. 1996).
+    """Images with a hole filled smoothly from around it: (1 - hole) * image + hole * guess.
 
-    Pull: colours are averaged by weight into ever smaller images, whose weights are four times the
-    mean of those below, at most 1. Push: from the smallest on, what a level lacks in weight is
-    taken from the next smaller one, enlarged bilinearly. At full resolution the result is
-    (1 - hole) * image + hole * fill, and differentiable in both. Where all is hole, the fill is 0.
+    Differentiable in both arguments.
 
     Args:
         images: [N, C, H, W].
         hole: What is to be filled, [N, 1, H, W] in [0, 1].
     """
+    return composite(guess_from_around(images, hole), images, hole)
+
+
+def guess_from_around(images: Tensor, hole: Tensor) -> Tensor:
+    """What push-pull (Gortler et al. 1996) makes of each pixel from the known ones around it.
+
+    Pull: colours are averaged by weight into ever smaller images, whose weights are four times the
+    mean of those below, at most 1. Push: from the smallest on, what a level lacks in weight is
+    taken from the next smaller one, enlarged bilinearly. The guess is what full resolution would
+    take; for a pixel that is known it is a local mean with itself in it. Where all is hole, it is
+    0; a picture of one pixel has no other to be guessed from.
+
+    Args:
+        images: [N, C, H, W], of more than one pixel.
+        hole: What is not known, [N, 1, H, W] in [0, 1].
+    """
+    assert max(images.shape[-2:]) > 1, "there is nothing around a single pixel"
     weight = 1 - at_least_fp32(hole)
     known = weight * at_least_fp32(images)
     levels = [(known, weight)]
@@ -139,12 +153,14 @@ def push_pull(images: Tensor, hole: Tensor) -> Tensor:
         known = _halved(known) * (weight / mean.clamp(min=1e-6))
         levels.append((known, weight))
     filled, _ = levels.pop()
-    for known, weight in reversed(levels):
-        size = known.shape[-2:]
-        enlarged = F.interpolate(filled, size=size, mode="bilinear", align_corners=False)
-        filled = known + (1 - weight) * enlarged
-    return filled
+    for known, weight in levels[:0:-1]:
+        filled = known + (1 - weight) * _enlarged(filled, known)
+    return _enlarged(filled, levels[0][0])
 
 
 def _halved(values: Tensor) -> Tensor:
     return F.avg_pool2d(values, 2, ceil_mode=True, count_include_pad=False)
+
+
+def _enlarged(values: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(values, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -182,7 +182,7 @@ def test_push_pull_does_not_look_into_the_hole():
     torch.testing.assert_close(push_pull(images, hole), push_pull(changed, hole))
 
 
-@pytest.mark.parametrize("size", [(16, 16), (13, 7), (1, 9)])
+@pytest.mark.parametrize("size", [(16, 16), (13, 7), (1, 9), (2, 2)])
 def test_push_pull_of_an_even_picture_is_even(size):
     hole = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
     images = torch.full((1, 3, *size), 0.3)

@@ -53,6 +53,13 @@ METHODS: dict[str, config.Tree] = {
         "discriminator": {"width": 4, "depth": 2},
         "r1_every": 2,
     },
+    "copy_paste": {
+        "size": 16,
+        "network": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "r1_every": 2,
+        "guards": {"head_start": 1},
+    },
 }
 
 
@@ -60,7 +67,13 @@ def tree(*, steps: int, name: str = "cut_paste", **train: Any) -> config.Tree:
     """Settings of a run of so many steps of a method."""
     return {
         "method": {"type": name, **METHODS[name]},
-        "data": {"type": "shapes", "level": "single", "size": 48, "train_images": 8},
+        "data": {
+            "type": "shapes",
+            "level": "single",
+            "size": 48,
+            "train_images": 8,
+            "backgrounds": 8,
+        },
         "train": {
             "images": steps * BATCH,
             "batch_size": BATCH,

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from segan import networks
 from segan.compositing import blur, brighten, composite, zero_border
@@ -195,12 +195,17 @@ class CopyPaste(Method):
         trains = ("discriminator",)
         judge = Phase(name="discriminator", trains=trains, repeat=config.discriminator_steps)
         penalty = Phase(
-            name="penalty", trains=trains, optimizer="discriminator", every=config.r1_every
+            name="penalty", trains=("encoder",), optimizer="discriminator", every=config.r1_every
         )
         generator = Phase(name="generator", trains=("segmenter",), start=config.guards.head_start)
         # An update on no gradient at all would still move weights by their momentum.
         penalised = (penalty,) if config.weights.r1 else ()
         self.phases = (judge, *penalised, generator)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part of the discriminator that tells real from fake."""
+        return self.discriminator.encoder
 
     def picture_scale(self) -> float:
         """As configured, or the median that the view has found."""
@@ -263,10 +268,7 @@ class CopyPaste(Method):
         with torch.autocast(batch.images.device.type, enabled=False):
             offsets = self.config.guards.jitter * batch.jitter[:, 3]
             images = brighten(batch.images, offsets).detach().requires_grad_(True)
-            logits, found = self.judge(images)
-            # The head that finds copies is not penalised, but takes part, so that its gradient is
-            # zero and not absent.
-            penalty = r1_penalty(logits, images) + 0 * found.mean()
+            penalty = r1_penalty(self.judge(images)[0], images)
         # Applied every r1_every iterations, so scaled up to keep its mean strength.
         weight = self.config.weights.r1 / 2 * self.config.r1_every
         return losses(weight * penalty, r1=penalty)

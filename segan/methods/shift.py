@@ -20,6 +20,7 @@ from segan.compositing import (
     blur,
     brighten,
     composite,
+    guess_from_around,
     push_pull,
     recolour,
     shift,
@@ -62,7 +63,7 @@ class WeightsConfig:
     area_ceiling: float = Field(default=20.0, ge=0)
     area: float = Field(default=0.0, ge=0)
     binarity: float = Field(default=1.0, ge=0)
-    predictability: float = Field(default=0.5, ge=0)
+    predictability: float = Field(default=1.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
 
 
@@ -87,6 +88,8 @@ class GuardsConfig:
             "color").
         blur: Standard deviation of the low-pass before the discriminator, pixels.
         border: Width of the frame of the picture where the mask is zero, pixels.
+        price: Error of the fill, in standard deviations of the picture, from which `predictability`
+            rewards a pixel's being cut out.
         floor: Share of the picture below which `area_floor` acts (MOVE: 0.05).
         ceiling: Share of the picture above which `area_ceiling` acts.
         binarity_warmup: Share of training over which the binarity weight rises from 0.
@@ -101,6 +104,7 @@ class GuardsConfig:
     augment: float = Field(default=0.5, ge=0, le=1)
     blur: float = Field(default=0.0, ge=0)
     border: int = Field(default=2, ge=0)
+    price: float = Field(default=0.5, ge=0)
     floor: float = Field(default=0.05, ge=0, le=1)
     ceiling: float = Field(default=0.4, ge=0, le=1)
     binarity_warmup: float = Field(default=0.25, ge=0, le=1)
@@ -295,7 +299,12 @@ class Shift(Method):
         if weights.area_ceiling:
             terms["area_ceiling"] = area_ceiling(mask, ceiling=guards.ceiling)
         if weights.predictability:
-            terms["predictability"] = predictability(scene.images, scene.filled(), scene.mask)
+            terms["predictability"] = predictability(
+                scene.images,
+                guess_from_around(scene.images, scene.mask),
+                scene.mask,
+                price=guards.price,
+            )
         weight = {name: getattr(weights, name) for name in terms}
         weight["binarity"] *= self.warmup()
         total = torch.stack([weight[name] * term for name, term in terms.items()]).sum()

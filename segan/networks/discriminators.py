@@ -45,6 +45,10 @@ class MaskDiscriminator(nn.Module):
         config: Its shape; only "global" ones look at whole images.
         size: Side S of the images, a multiple of 2 to the power of the depth.
 
+    Attributes:
+        encoder: What the first logits depend on.
+        decoder: What only the second depend on.
+
     Raises:
         ConfigError: The images cannot be halved `depth` times, or the type is not "global".
     """
@@ -60,32 +64,50 @@ class MaskDiscriminator(nn.Module):
             )
         self.inputs = config.inputs
         widths = [config.width * 2**level for level in range(config.depth)]
+        self.encoder = _Encoder(widths, size // 2**config.depth)
+        self.decoder = _Decoder(widths)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits: positive means real, and pasted."""
+        score, features = self.encoder(normalise(images, self.inputs))
+        return at_least_fp32(score), at_least_fp32(self.decoder(features))
+
+
+class _Encoder(nn.Module):
+    def __init__(self, widths: list[int], side: int) -> None:
+        super().__init__()
         self.down = nn.ModuleList(
             _convolution(above, below, kernel=4, stride=2)
             for above, below in pairwise([3, *widths])
         )
         self.deepest = _convolution(widths[-1], widths[-1])
-        self.score = nn.Linear(widths[-1] * (size // 2**config.depth) ** 2, 1)
+        self.score = nn.Linear(widths[-1] * side**2, 1)
+
+    def forward(self, values: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits, and the features of each level from half the resolution down."""
+        features = []
+        for layer in self.down:
+            values = F.leaky_relu(layer(values), 0.2)
+            features.append(values)
+        features[-1] = F.leaky_relu(self.deepest(values), 0.2)
+        return self.score(features[-1].flatten(1)), features
+
+
+class _Decoder(nn.Module):
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
         self.up = nn.ModuleList(
             _convolution(below + above, above) for above, below in pairwise(widths)
         )
         self.mask = nn.Conv2d(widths[0], 1, 1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits: positive means real, and pasted."""
-        features = normalise(images, self.inputs)
-        skips = []
-        for layer in self.down:
-            features = F.leaky_relu(layer(features), 0.2)
-            skips.append(features)
-        features = F.leaky_relu(self.deepest(features), 0.2)
-        score = self.score(features.flatten(1))
-        skips.pop()
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Logits at twice the resolution of the first of these features."""
+        *skips, values = features
         for layer in reversed(self.up):
-            features = F.interpolate(features, scale_factor=2.0, mode="nearest")
-            features = F.leaky_relu(layer(torch.cat([features, skips.pop()], dim=1)), 0.2)
-        mask = F.interpolate(self.mask(features), scale_factor=2.0, mode="bilinear")
-        return at_least_fp32(score), at_least_fp32(mask)
+            values = F.interpolate(values, scale_factor=2.0, mode="nearest")
+            values = F.leaky_relu(layer(torch.cat([values, skips.pop()], dim=1)), 0.2)
+        return F.interpolate(self.mask(values), scale_factor=2.0, mode="bilinear")
 
 
 def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Conv2d:

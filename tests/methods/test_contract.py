@@ -44,6 +44,12 @@ TINY: dict[str, dict[str, Any]] = {
         "discriminator": {"width": 4, "depth": 2},
         "size": 16,
     },
+    "copy_paste": {
+        "network": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "size": 16,
+        "weights": {"area_floor": 1.0, "area_ceiling": 1.0, "binarity": 1.0},
+    },
 }
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -56,7 +62,7 @@ def make(name: str) -> Method:
 
 
 def dataset() -> Dataset:
-    tree = {"type": "shapes", "size": 48, "train_images": 6}
+    tree = {"type": "shapes", "size": 48, "train_images": 6, "backgrounds": 6}
     return data.build(config.build(data.ShapesConfig, tree), "train")
 
 
