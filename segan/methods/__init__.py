@@ -7,11 +7,14 @@ from pydantic import Field
 from segan.methods.base import Method
 from segan.methods.cut_paste import CutPaste, CutPasteConfig
 from segan.methods.iic import IIC, IICConfig
+from segan.methods.seigan import SEIGAN, SEIGANConfig
 from segan.methods.wnet import WNet, WNetConfig
 
-MethodConfig = Annotated[CutPasteConfig | WNetConfig | IICConfig, Field(discriminator="type")]
+MethodConfig = Annotated[
+    CutPasteConfig | WNetConfig | IICConfig | SEIGANConfig, Field(discriminator="type")
+]
 
-METHODS: dict[str, Any] = {"cut_paste": CutPaste, "wnet": WNet, "iic": IIC}
+METHODS: dict[str, Any] = {"cut_paste": CutPaste, "wnet": WNet, "iic": IIC, "seigan": SEIGAN}
 
 
 def build(config: MethodConfig) -> Method:

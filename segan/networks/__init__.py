@@ -6,16 +6,20 @@ from pydantic import Field
 
 from segan.networks.discriminators import Discriminator, DiscriminatorConfig
 from segan.networks.iic import IICHead, IICNetwork, IICNetworkConfig, IICTrunk
+from segan.networks.painters import Enhancer, Inpainter, PainterConfig
 from segan.networks.unet import UNet, UNetConfig
 from segan.networks.wnet import WNetNetwork, WNetNetworkConfig
 
 __all__ = [
     "Discriminator",
     "DiscriminatorConfig",
+    "Enhancer",
     "IICHead",
     "IICNetwork",
     "IICNetworkConfig",
     "IICTrunk",
+    "Inpainter",
+    "PainterConfig",
     "SegmenterNetwork",
     "SegmenterNetworkConfig",
     "UNet",
