@@ -30,7 +30,7 @@ from segan.losses.adversarial import (
 from segan.losses.masks import area_floor, binarity, mean_area
 from segan.losses.texture import texture_distance
 from segan.methods.base import Losses, Method, Phase, Preview, losses
-from segan.networks import DiscriminatorConfig, PainterConfig, UNetConfig
+from segan.networks import DiscriminatorConfig, EnhancerConfig, InpainterConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
 
 
@@ -112,6 +112,14 @@ class GuardsConfig:
 
 
 @settings
+class JudgeConfig(DiscriminatorConfig):
+    """A discriminator by patches: an object may be anywhere in its picture."""
+
+    type: Literal["global", "patch"] = "patch"
+    width: int = Field(default=16, ge=4)
+
+
+@settings
 class SEIGANConfig:
     """SEIGAN.
 
@@ -133,18 +141,16 @@ class SEIGANConfig:
 
     type: Literal["seigan"] = "seigan"
     network: UNetConfig = field(default_factory=UNetConfig)
-    inpainter: PainterConfig = field(default_factory=PainterConfig)
-    enhancer: PainterConfig = field(default_factory=lambda: PainterConfig(depth=1))
-    discriminator: DiscriminatorConfig = field(
-        default_factory=lambda: DiscriminatorConfig(type="patch")
-    )
+    inpainter: InpainterConfig = field(default_factory=InpainterConfig)
+    enhancer: EnhancerConfig = field(default_factory=EnhancerConfig)
+    discriminator: JudgeConfig = field(default_factory=JudgeConfig)
     backgrounds: Literal["set", "windows"] = "set"
     size: int = Field(default=64, ge=16)
     scale: float | None = Field(default=0.5, gt=0)
     context: float = Field(default=1.6, ge=1)
     mirror: bool = True
     adversarial: AdversarialLoss = "non_saturating"
-    cycle_every: int = Field(default=4, ge=1)
+    cycle_every: int = Field(default=8, ge=1)
     r1_every: int = Field(default=8, ge=1)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     guards: GuardsConfig = field(default_factory=GuardsConfig)
@@ -414,9 +420,9 @@ def _check(config: SEIGANConfig) -> None:
             f"'method.guards.border' is {config.guards.border}; "
             f"it must be less than half of 'method.size', {config.size}"
         )
-    depth = max(config.inpainter.depth, config.enhancer.depth, config.network.depth)
-    if config.size % 2**depth:
+    strides = [2**config.network.depth, config.inpainter.stride, config.enhancer.stride]
+    if any(config.size % stride for stride in strides):
         raise ConfigError(
-            f"'method.size' is {config.size}; with networks of depth {depth} it must be a multiple "
-            f"of {2**depth}"
+            f"'method.size' is {config.size}; with networks of these depths it must be a multiple "
+            f"of {max(strides)}"
         )

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from segan.networks.discriminators import Discriminator, DiscriminatorConfig
 from segan.networks.iic import IICHead, IICNetwork, IICNetworkConfig, IICTrunk
-from segan.networks.painters import Enhancer, Inpainter, PainterConfig
+from segan.networks.painters import Enhancer, EnhancerConfig, Inpainter, InpainterConfig
 from segan.networks.unet import UNet, UNetConfig
 from segan.networks.wnet import WNetNetwork, WNetNetworkConfig
 
@@ -14,12 +14,13 @@ __all__ = [
     "Discriminator",
     "DiscriminatorConfig",
     "Enhancer",
+    "EnhancerConfig",
     "IICHead",
     "IICNetwork",
     "IICNetworkConfig",
     "IICTrunk",
     "Inpainter",
-    "PainterConfig",
+    "InpainterConfig",
     "SegmenterNetwork",
     "SegmenterNetworkConfig",
     "UNet",

@@ -39,6 +39,18 @@ COLUMNS = {
     ),
     "wnet": ("ncut/ncut", "reconstruction/reconstruction"),
     "iic": ("overcluster/information", "cluster/information"),
+    "seigan": (
+        "discriminator/background",
+        "discriminator/object",
+        "penalty/r1_object",
+        "generator/background",
+        "generator/object",
+        "generator/texture",
+        "cycle/background_cycle",
+        "cycle/object_cycle",
+        "cycle/mask_cycle",
+        "cycle/background_identity",
+    ),
 }
 
 
@@ -46,8 +58,12 @@ class Discs:
     """Thirty-two pictures of one disc each, by integer arithmetic alone."""
 
     name = "discs"
-    provides = frozenset({"images", "boxes"})
+    provides = frozenset({"images", "boxes", "backgrounds"})
     box_source = "procedural"
+
+    @property
+    def backgrounds(self) -> "Ground":
+        return Ground()
 
     def __len__(self) -> int:
         return 32
@@ -63,6 +79,25 @@ class Discs:
         image = torch.where(inside, stripes, ground).permute(2, 0, 1).to(torch.uint8)
         box = [column - radius, row - radius, column + radius + 1, row + radius + 1]
         return Sample(name=f"{index:02d}", image=image, boxes=torch.tensor([box]).float())
+
+
+class Ground(Discs):
+    """The same ground without a disc, numbered on from there."""
+
+    name = "ground"
+    provides = frozenset({"images"})
+    box_source = ""
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(name=f"{index:02d}", image=ground_of(32 + index).to(torch.uint8))
+
+
+def ground_of(index: int) -> torch.Tensor:
+    y, x, channel = torch.meshgrid(
+        torch.arange(48), torch.arange(48), torch.arange(3), indexing="ij"
+    )
+    ground = (x * (3 + index % 5) + y * (7 - index % 3) + 40 * channel + 11 * index) % 97
+    return ground.permute(2, 0, 1)
 
 
 def trace_of(name: str) -> Path:
