@@ -8,6 +8,7 @@ from segan.methods.base import Method
 from segan.methods.copy_paste import CopyPaste, CopyPasteConfig
 from segan.methods.cut_paste import CutPaste, CutPasteConfig
 from segan.methods.iic import IIC, IICConfig
+from segan.methods.seigan import SEIGAN, SEIGANConfig
 from segan.methods.self_training import SelfTraining, SelfTrainingConfig
 from segan.methods.shift import Shift, ShiftConfig
 from segan.methods.supervised import Supervised, SupervisedConfig
@@ -19,6 +20,7 @@ MethodConfig = Annotated[
     | IICConfig
     | ShiftConfig
     | CopyPasteConfig
+    | SEIGANConfig
     | SelfTrainingConfig
     | SupervisedConfig,
     Field(discriminator="type"),
@@ -30,6 +32,7 @@ METHODS: dict[str, Any] = {
     "iic": IIC,
     "shift": Shift,
     "copy_paste": CopyPaste,
+    "seigan": SEIGAN,
     "self_training": SelfTraining,
     "supervised": Supervised,
 }

@@ -56,6 +56,18 @@ COLUMNS = {
         "generator/irrelevant",
         "generator/area",
     ),
+    "seigan": (
+        "discriminator/background",
+        "discriminator/object",
+        "penalty/r1_object",
+        "generator/background",
+        "generator/object",
+        "generator/texture",
+        "cycle/background_cycle",
+        "cycle/object_cycle",
+        "cycle/mask_cycle",
+        "cycle/background_identity",
+    ),
 }
 
 
