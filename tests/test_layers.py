@@ -1,6 +1,7 @@
 """The order of the code: imports point downwards, and some things are imported nowhere."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -124,18 +125,58 @@ def test_no_file_is_read_in_a_way_that_runs_code() -> None:
         assert "yaml.load" not in calls or module_of(path) == "config", path
 
 
-def test_views_need_no_masks_and_their_batches_hold_none() -> None:
-    everything = [*vars(views).values(), *vars(scenes).values()]
+VIEW_FILES = ("views", "scenes", "targets", "guesses", "masked")
+
+
+def view_classes() -> dict[str, type]:
+    """Every class with needs in the files that hold views."""
+    modules = [importlib.import_module(f"segan.data.{name}") for name in VIEW_FILES]
+    return {
+        found.__name__: found
+        for module in modules
+        for found in vars(module).values()
+        if isinstance(found, type) and hasattr(found, "needs")
+    }
+
+
+def test_one_view_alone_needs_masks() -> None:
+    needy = {
+        name
+        for name, view in view_classes().items()
+        if view.needs & {"masks", "instances", "annotations", "classes"}
+    }
+    assert needy == {"MaskedView"}
+    supervised = {name for name, method in METHODS.items() if method.supervision == "masks"}
+    assert supervised == {"supervised"}
+
+
+def test_views_are_in_the_files_that_are_looked_through() -> None:
+    for path in sorted((PACKAGE / "data").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        assert ("needs: ClassVar" in text) == (path.stem in VIEW_FILES), path
+
+
+def test_no_other_code_of_training_looks_at_truth() -> None:
+    """The loader drops it but for the view that needs it."""
+    seen = {f"data.{name}" for name in (*VIEW_FILES, "loading")}
+    readers = {
+        module_of(path)
+        for path in FILES
+        if module_of(path) in seen
+        or module_of(path).partition(".")[0] in ("methods", "losses", "training", "guessing")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "truth"
+    }
+    assert readers == {"data.masked", "data.loading"}
+
+
+def test_batches_of_unsupervised_views_hold_no_masks() -> None:
     batches = [
         found
-        for found in everything
+        for found in (*vars(views).values(), *vars(scenes).values())
         if isinstance(found, type) and hasattr(found, "_fields") and found.__name__ != "Units"
     ]
-    view_classes = [found for found in everything if hasattr(found, "needs")]
     assert batches
-    assert view_classes
-    for view in view_classes:
-        assert not view.needs & {"masks", "instances", "annotations"}, view
     for batch in batches:
         fields = {word for name in batch._fields for word in name.split("_")}
         assert not fields & {"mask", "masks", "truth", "labels", "instances"}, batch

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import tiny
 
 from segan import config, methods
-from segan.data.sample import Sample
+from segan.data.sample import Dataset, Mask, Sample
 from segan.training.config import RunConfig
 from segan.training.precision import build_accelerator
 from segan.training.trainer import Trainer
@@ -38,6 +38,8 @@ COLUMNS = {
         "generator/area",
     ),
     "wnet": ("ncut/ncut", "reconstruction/reconstruction"),
+    "supervised": ("fit/cross_entropy", "fit/dice"),
+    "self_training": ("fit/cross_entropy", "fit/dice"),
     "iic": ("overcluster/information", "cluster/information"),
     "shift": (
         "discriminator/adversarial",
@@ -75,7 +77,7 @@ class Discs:
     """Thirty-two pictures of one disc each, by integer arithmetic alone, and as many without."""
 
     name = "discs"
-    provides = frozenset({"images", "boxes", "backgrounds"})
+    provides = frozenset({"images", "boxes", "masks", "backgrounds"})
     box_source = "procedural"
 
     def __init__(self, *, empty: bool = False) -> None:
@@ -99,7 +101,7 @@ class Discs:
         box = [column - radius, row - radius, column + radius + 1, row + radius + 1]
         if self.empty:
             return Sample(name=f"empty-{index:02d}", image=image)
-        return Sample(name=f"{index:02d}", image=image, boxes=torch.tensor([box]).float())
+        return Sample(f"{index:02d}", image, torch.tensor([box]).float(), Mask(inside[..., 0]))
 
 
 def trace_of(name: str) -> Path:
@@ -109,9 +111,11 @@ def trace_of(name: str) -> Path:
 def trace(name: str, directory: Path) -> list[list[float]]:
     """Per iteration the newest value of each column; not a number before its first turn."""
     run = config.build(RunConfig, tiny.tree(steps=STEPS, name=name))
-    dataset = Discs()
+    dataset: Dataset = Discs()
     torch.manual_seed(run.train.seed)
     method = methods.build(run.method).double()
+    if "guesses" in method.view.needs:
+        dataset = tiny.guessed(dataset)
     units = method.view.units(dataset)
     assert len(units.items) == 32
     method.view = tiny.DoubleView(method.view)
