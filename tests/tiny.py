@@ -65,7 +65,13 @@ def tree(*, steps: int, name: str = "cut_paste", **train: Any) -> config.Tree:
     """Settings of a run of so many steps of a method."""
     return {
         "method": {"type": name, **METHODS[name]},
-        "data": {"type": "shapes", "level": "single", "size": 48, "train_images": 8},
+        "data": {
+            "type": "shapes",
+            "level": "single",
+            "size": 48,
+            "train_images": 8,
+            "backgrounds": 8,
+        },
         "train": {
             "images": steps * BATCH,
             "batch_size": BATCH,

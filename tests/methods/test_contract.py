@@ -61,7 +61,7 @@ def make(name: str) -> Method:
 
 
 def dataset() -> Dataset:
-    tree = {"type": "shapes", "size": 48, "train_images": 6}
+    tree = {"type": "shapes", "size": 48, "train_images": 6, "backgrounds": 4}
     return data.build(config.build(data.ShapesConfig, tree), "train")
 
 
