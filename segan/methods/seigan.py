@@ -66,7 +66,7 @@ class WeightsConfig:
     texture: float = Field(default=1.0, ge=0)
     empty: float = Field(default=2.0, ge=0)
     area: float = Field(default=1.0, ge=0)
-    area_floor: float = Field(default=5.0, ge=0)
+    area_floor: float = Field(default=10.0, ge=0)
     binarity: float = Field(default=0.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
 
@@ -96,7 +96,7 @@ class GuardsConfig:
         floor: Share of the picture below which `area_floor` acts.
     """
 
-    warmup: float = Field(default=0.05, ge=0, lt=1)
+    warmup: float = Field(default=0.2, ge=0, lt=1)
     filled_reals: bool = True
     residual: float = Field(default=0.1, ge=0, le=1)
     second_noise: float = Field(default=0.02, ge=0)
@@ -108,7 +108,7 @@ class GuardsConfig:
     feather: float = Field(default=0.0, ge=0)
     border: int = Field(default=0, ge=0)
     grounded: bool = False
-    floor: float = Field(default=0.02, ge=0, le=1)
+    floor: float = Field(default=0.05, ge=0, le=1)
 
 
 @settings
