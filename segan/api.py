@@ -23,8 +23,9 @@ from segan.data.guesses import Guessed
 from segan.data.images import one_line
 from segan.data.loading import Cached
 from segan.data.sample import Dataset, Split
+from segan.data.scenes import doubts_about
 from segan.data.views import Units
-from segan.errors import ConfigError, DataError
+from segan.errors import ConfigError, DataError, DivergenceError
 from segan.evaluation.annotated import evaluate_annotated
 from segan.evaluation.cases import Cases
 from segan.evaluation.foreground import compare, trivial_rows
@@ -42,7 +43,9 @@ from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpe
 from segan.training.compiling import compile_segmenter
 from segan.training.config import RunConfig
 from segan.training.directory import ROUNDS, check_directory, claimed
+from segan.training.environment import ENVIRONMENT_NAME, environment
 from segan.training.precision import build_accelerator
+from segan.training.restarts import Restarts
 from segan.training.trainer import Trainer
 
 # Training windows looked at to find the scale of whole pictures.
@@ -73,7 +76,8 @@ def train(
         ConfigError: `out` holds something else or another run, or is being trained in, or the
             configuration cannot work.
         DataError: Nothing is left to train on.
-        DivergenceError: Losses stayed non-finite, or the masks collapsed.
+        DivergenceError: Losses stayed non-finite, or the masks collapsed, more often than
+            `train.health.restarts` allows.
         Interrupted: A signal came; the state was saved.
     """
     tree = configuration.as_tree(config)
@@ -88,11 +92,16 @@ def train(
             config, config.method, dataset, out, accelerator, overwrite=overwrite
         )
         overwrite = False
-    trainer = _build_trainer(config, dataset, teacher, accelerator, out)
+    restarts = Restarts(out, config.train.seed, config.train.health.restarts, anew=overwrite)
+    trainer = _build_trainer(config, dataset, teacher, accelerator, out, restarts)
     # Nothing is written before everything that can be wrong has been looked at.
     with claimed(out, tree, overwrite=overwrite, accelerator=accelerator):
         was_finished = trainer.resume() and trainer.step == trainer.num_steps
-        trainer.run()
+        if accelerator.is_main_process and not was_finished:
+            made_with = environment(accelerator.device, accelerator.num_processes)
+            write_json(out / ENVIRONMENT_NAME, made_with)
+        while not _ran(trainer, restarts, accelerator):
+            trainer = _build_trainer(config, dataset, teacher, accelerator, out, restarts)
         if not accelerator.is_main_process:
             return {}
         # A finished run keeps its file, whose header says what made it.
@@ -101,6 +110,24 @@ def train(
         if held_out is None:
             return {}
         return evaluate_run(config, out, held_out, trivial=trivial)
+
+
+def _ran(trainer: Trainer, restarts: Restarts, accelerator: Accelerator) -> bool:
+    """Whether a run came to its end; False if it collapsed and may start anew."""
+    try:
+        trainer.run()
+    except DivergenceError as error:
+        if not restarts.is_allowed:
+            raise
+        restarts.note(str(error))
+        if accelerator.is_main_process:
+            restarts.retire()
+        trainer.console.warn(
+            f"{error}; fresh start {restarts.count} of {restarts.most}, seed {restarts.seed}"
+        )
+        accelerator.wait_for_everyone()
+        return False
+    return True
 
 
 def _second_stage(
@@ -129,12 +156,15 @@ def _second_stage(
 
 
 def _build_trainer(
-    config: RunConfig,
+    given: RunConfig,
     dataset: Dataset,
     teacher: Teacher | None,
     accelerator: Accelerator,
     out: Path,
+    restarts: Restarts,
 ) -> Trainer:
+    """The trainer of a run, or of its present fresh start."""
+    config = replace(given, train=replace(given.train, seed=restarts.seed))
     torch.manual_seed(config.train.seed)
     method = methods.build(config.method)
     require(dataset, method)
@@ -142,6 +172,7 @@ def _build_trainer(
     units = method.view.units(cached)
     if accelerator.is_main_process:
         report_skipped(dataset, units)
+        report_doubts(cached, method)
     if not units.items:
         reason = units.skipped[0] if units.skipped else "its pictures have no boxes"
         raise DataError(f"nothing to train on in {dataset.name}: {reason}")
@@ -150,12 +181,12 @@ def _build_trainer(
     window = _whole_picture_scale(method, cached, units)
     facts = {
         "config": configuration.as_tree(config),
-        "data": _fingerprint(cached, units),
+        "data": _fingerprint(cached, units, method),
         "precision": accelerator.mixed_precision,
     }
     if teacher:
         facts["teacher"] = teacher.facts()
-    write = partial(_write_segmenter, config, dataset, method, teacher, window)
+    write = partial(_write_segmenter, config, dataset, method, teacher, window, restarts.count)
     return Trainer(method, cached, units, config.train, accelerator, out, facts, write)
 
 
@@ -165,6 +196,7 @@ def _write_segmenter(
     method: Method,
     teacher: Teacher | None,
     window: WindowSpec | None,
+    num_restarts: int,
     path: Path,
     segmenter: Segmenter,
     images_seen: int,
@@ -177,8 +209,9 @@ def _write_segmenter(
         network=settings["network"],
         num_regions=settings.get("num_regions", 2),
         window=window,
-        scale=None if window else method.scale,
-        provenance=_provenance(config, dataset, method, teacher, images_seen),
+        scale=None if window else method.picture_scale(),
+        provenance=_provenance(config, dataset, method, teacher, images_seen)
+        | {"restarts": num_restarts},
     )
 
 
@@ -333,7 +366,7 @@ def _whole_picture_scale(method: Method, dataset: Cached, units: Units) -> Windo
     return replace(method.window, scale=float(np.median([method.window.size / s for s in sides])))
 
 
-def _fingerprint(dataset: Cached, units: Units) -> str:
+def _fingerprint(dataset: Cached, units: Units, method: Method) -> str:
     """A hash of what is trained on: names and sizes of pictures, units and their boxes."""
     digest = hashlib.sha256()
     for index, items in groupby(units.items, key=lambda item: item[0]):
@@ -341,6 +374,10 @@ def _fingerprint(dataset: Cached, units: Units) -> str:
         boxes = None if sample.boxes is None else sample.boxes.tolist()
         facts = [sample.name, list(sample.image.shape), [unit for _, unit in items], boxes]
         digest.update(json.dumps(facts).encode() + b"\n")
+    if "backgrounds" in method.view.needs:
+        for index in range(len(dataset.backgrounds)):
+            sample = dataset.backgrounds.outline(index)
+            digest.update(json.dumps([sample.name, list(sample.image.shape)]).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -357,6 +394,14 @@ def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
         console.print(
             f"skipped {count} of {total} {units.noun}; the first: {units.skipped[0]}", markup=False
         )
+
+
+def report_doubts(dataset: Dataset, method: Method) -> None:
+    """Warn of object-free pictures that do not look as if they would serve a method."""
+    if "backgrounds" in method.view.needs:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        for doubt in doubts_about(dataset):
+            console.print(f"warning: {doubt}", markup=False)
 
 
 def _provenance(
@@ -396,5 +441,10 @@ def write_results(out: Path, results: Mapping[str, Evaluation]) -> None:
     """Write evaluation.json: the first evaluation's keys, and the others' under "others"."""
     first, *others = results
     tree = results[first].as_tree() | {"others": {n: results[n].as_tree() for n in others}}
+    write_json(out, tree)
+
+
+def write_json(out: Path, tree: Mapping[str, Any]) -> None:
+    """Write JSON values, whole or not at all."""
     with written_aside(out) as aside:
         aside.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")

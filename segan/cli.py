@@ -1,4 +1,4 @@
-"""The command line: `segan train | evaluate | predict | export | data | leaderboard`.
+"""The command line: `segan train | evaluate | predict | export | report | data | leaderboard`.
 
 Reading arguments and printing help import neither torch nor pydantic; a command does, once it is
 known to be well formed.
@@ -47,18 +47,42 @@ The protocols regions and boundaries also take a folder of predictions in place 
 file per picture: label maps (.mat with a cell segs, .npy, .npz, .png) or hierarchies (.mat with
 ucm2); for boundaries an 8-bit gray .png holds contour strengths.
 """
+# What `segan.formats` and `segan.refining` have something for each of.
+_FORMATS = (
+    *("masks", "overlays", "soft", "instances", "npz"),
+    *("labelme", "coco", "labelstudio", "cvat", "yolo"),
+)
+_STEPS = ("crf", "guided", "grabcut", "clean", "flips")
+
 _PREDICT = """\
-Write masks and overlays for pictures and folders of pictures. Segmenters of unnamed regions write
-the regions' numbers.
+Write masks and overlays for pictures, folders of pictures, patterns and videos, or files for other
+programs (docs/predict.md). Segmenters of unnamed regions write the regions' numbers.
 
   segan predict runs/shapes PICTURES --out masks
   segan predict runs/dsb2018 PICTURES --boxes boxes.csv --out masks
   segan predict grabcut PICTURES --boxes boxes.csv --size 64 --context 1.6 --out masks
+  segan predict runs/dsb2018 "plates/*/*.tif" --format coco labelme --instances --min-area 30 \\
+      --out nuclei
+  segan predict runs/mine clip.mp4 --refine flips guided --join-videos --out clip
 """
 _EXPORT = """\
 Write a segmenter as one file that needs no segan, and check that it gives the same masks.
 
   segan export runs/shapes --format onnx --out segmenter.onnx
+"""
+_REPORT = """\
+One HTML page about runs: curves, samples over training, scores, worst and best pictures. It holds
+all it shows, and opens from disk without a network.
+
+  segan report runs/shapes
+  segan report runs/shapes runs/trial --out comparison.html
+"""
+_SERVE = """\
+A web page on this machine: drop pictures, see masks, move the threshold, compare two segmenters,
+download masks. It loads only files from `segan export`.
+
+  segan serve segmenter.onnx
+  segan serve segmenter.onnx other.onnx --port 8080
 """
 _DATA = """\
 Data sets: which there are, how they are laid out, whether a copy is sound, and fetching them.
@@ -125,6 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(_verb(verbs, "evaluate", "score a segmenter against ground truth", _EVALUATE))
     _add_predict(_verb(verbs, "predict", "write masks for pictures", _PREDICT))
     _add_export(_verb(verbs, "export", "write a segmenter as ONNX", _EXPORT))
+    _add_report(_verb(verbs, "report", "what runs did, as one web page", _REPORT))
+    _add_serve(_verb(verbs, "serve", "a web page that shows masks of pictures", _SERVE))
     _add_data(_verb(verbs, "data", "list, describe, check and fetch data sets", _DATA))
     _add_leaderboard(_verb(verbs, "leaderboard", "run and tabulate a suite", _LEADERBOARD))
     return parser
@@ -241,14 +267,48 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "segmenter", help="a run, a segmenter or .onnx file, or a training-free one such as otsu"
     )
-    parser.add_argument("sources", nargs="+", type=Path, metavar="PATH", help="picture or folder")
+    parser.add_argument(
+        "sources", nargs="+", type=Path, metavar="PATH", help="picture, folder, pattern or video"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks go")
+    _add_formats(parser)
     parser.add_argument(
         "--boxes", type=Path, metavar="FILE", help="boxes as VOC XML folder, COCO JSON or CSV"
     )
     _add_window(parser)
     parser.add_argument("--overwrite", action="store_true", help="start over in that folder")
     parser.set_defaults(run=_predict)
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format", nargs="+", choices=_FORMATS, metavar="NAME", default=list(_FORMATS[:2]),
+        help=f"what is written: {', '.join(_FORMATS)} (default: {' '.join(_FORMATS[:2])})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--refine", nargs="+", choices=_STEPS, metavar="NAME", default=[],
+        help=f"steps after the network, in this order: {', '.join(_STEPS)} (docs/refine.md)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threshold", type=float, metavar="T", default=0.5, help="of the probability (0.5)"
+    )
+    parser.add_argument(
+        "--instances", action="store_true", help="each connected piece is an object"
+    )
+    parser.add_argument(
+        "--min-area", type=int, metavar="N", default=0, help="drop pieces of fewer pixels"
+    )
+    parser.add_argument("--max-area", type=int, metavar="N", help="drop pieces of more pixels")
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="cut into tiles of N pixels (default: if large)"
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", default=100_000_000,
+        help="skip larger pictures (100000000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--join-videos", action="store_true", help="also join the overlays of each video"
+    )
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -272,6 +332,46 @@ def _export(options: argparse.Namespace) -> int:
     from segan import commands
 
     return commands.export_segmenter(options)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report.html"), metavar="FILE", help="(report.html)"
+    )
+    parser.add_argument(
+        "--examples", type=int, default=4, metavar="N", help="of worst, median and best each (4)"
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where the data set is now")
+    parser.add_argument(
+        "--no-pictures", action="store_true", help="do not open the data set for these"
+    )
+    parser.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from segan import commands
+
+    return commands.report(options)
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="exported file")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
+    parser.add_argument(
+        "--max-megabytes", type=float, default=32, metavar="MB", help="of a picture's file (32)"
+    )
+    parser.add_argument(
+        "--max-megapixels", type=float, default=12, metavar="MP", help="of a picture (12)"
+    )
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from segan import commands
+
+    return commands.serve(options)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

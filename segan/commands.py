@@ -13,6 +13,7 @@ from rich.console import Console
 
 from segan import api, config, data, export
 from segan import predict as prediction
+from segan import serve as serving
 from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.config import settings
 from segan.data import DataConfig
@@ -37,6 +38,8 @@ from segan.files import written_aside
 from segan.leaderboard import board as boards
 from segan.methods import METHODS
 from segan.opening import open_segmenter, refined
+from segan.predicting.finding import Options
+from segan.report import write_report
 from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
 
@@ -305,6 +308,17 @@ def predict(options: argparse.Namespace) -> int:
         boxes=options.boxes,
         window=_given_window(options),
         overwrite=options.overwrite,
+        formats=options.format,
+        options=Options(
+            threshold=options.threshold,
+            refine=tuple(options.refine),
+            instances=options.instances,
+            min_area=options.min_area,
+            max_area=options.max_area,
+            tile=options.tile,
+            max_pixels=options.max_pixels,
+        ),
+        join_videos=options.join_videos,
     )
     _OUT.print(str(summary), markup=False)
     return 0
@@ -326,6 +340,22 @@ def export_segmenter(options: argparse.Namespace) -> int:
     return 0
 
 
+def report(options: argparse.Namespace) -> int:
+    """`segan report`."""
+    _require_file(options.out, ".html")
+    if options.examples < 1:
+        raise ConfigError(f"--examples is {options.examples}; it must be at least 1")
+    write_report(
+        options.runs,
+        options.out,
+        examples=options.examples,
+        root=options.root,
+        draw=not options.no_pictures,
+    )
+    _OUT.print(f"{options.out} ({options.out.stat().st_size / 1e6:.1f} MB)", markup=False)
+    return 0
+
+
 def leaderboard(options: argparse.Namespace) -> int:
     """`segan leaderboard`."""
     return boards.leaderboard(
@@ -340,3 +370,16 @@ def leaderboard(options: argparse.Namespace) -> int:
         row=options.row,
         console=_OUT,
     )
+
+
+def serve(options: argparse.Namespace) -> int:
+    """`segan serve`."""
+    serving.serve(
+        options.models,
+        host=options.host,
+        port=options.port,
+        max_megabytes=options.max_megabytes,
+        max_megapixels=options.max_megapixels,
+        ready=lambda address: _OUT.print(f"{address}   (Ctrl-C ends it)", markup=False),
+    )
+    return 0

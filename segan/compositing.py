@@ -94,3 +94,73 @@ def zero_border(mask: Tensor, width: int) -> Tensor:
 def brighten(images: Tensor, offsets: Tensor) -> Tensor:
     """Images [N, C, H, W] made brighter by `offsets` [N], clamped to [0, 1]."""
     return (images + offsets[:, None, None, None]).clamp(0, 1)
+
+
+def recolour(images: Tensor, noise: Tensor, strength: float) -> Tensor:
+    """Brightness, saturation and contrast changed (DiffAugment's "color", Zhao et al. 2020).
+
+    x + s b / 2, then away from each pixel's gray by 1 + s c, then from the image's mean by
+    1 + s d / 2. Nothing is clamped, as in the paper: gradients pass everywhere.
+
+    Args:
+        images: [N, 3, H, W].
+        noise: [N, 3] uniform in [-1, 1): b, c and d.
+        strength: s, 1 in the paper; 0 leaves the images as they are.
+    """
+    images = at_least_fp32(images)
+    if strength == 0:
+        return images
+    brightness, saturation, contrast = (strength * noise)[:, :, None, None, None].unbind(1)
+    images = images + brightness / 2
+    gray = images.mean(1, keepdim=True)
+    images = gray + (images - gray) * (1 + saturation)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return mean + (images - mean) * (1 + contrast / 2)
+
+
+def push_pull(images: Tensor, hole: Tensor) -> Tensor:
+    """Images with a hole filled smoothly from around it: (1 - hole) * image + hole * guess.
+
+    Differentiable in both arguments.
+
+    Args:
+        images: [N, C, H, W].
+        hole: What is to be filled, [N, 1, H, W] in [0, 1].
+    """
+    return composite(guess_from_around(images, hole), images, hole)
+
+
+def guess_from_around(images: Tensor, hole: Tensor) -> Tensor:
+    """What push-pull (Gortler et al. 1996) makes of each pixel from the known ones around it.
+
+    Pull: colours are averaged by weight into ever smaller images, whose weights are four times the
+    mean of those below, at most 1. Push: from the smallest on, what a level lacks in weight is
+    taken from the next smaller one, enlarged bilinearly. The guess is what full resolution would
+    take; for a pixel that is known it is a local mean with itself in it. Where all is hole, it is
+    0; a picture of one pixel has no other to be guessed from.
+
+    Args:
+        images: [N, C, H, W], of more than one pixel.
+        hole: What is not known, [N, 1, H, W] in [0, 1].
+    """
+    assert max(images.shape[-2:]) > 1, "there is nothing around a single pixel"
+    weight = 1 - at_least_fp32(hole)
+    known = weight * at_least_fp32(images)
+    levels = [(known, weight)]
+    while max(weight.shape[-2:]) > 1:
+        mean = _halved(weight)
+        weight = (4 * mean).clamp(max=1)
+        known = _halved(known) * (weight / mean.clamp(min=1e-6))
+        levels.append((known, weight))
+    filled, _ = levels.pop()
+    for known, weight in levels[:0:-1]:
+        filled = known + (1 - weight) * _enlarged(filled, known)
+    return _enlarged(filled, levels[0][0])
+
+
+def _halved(values: Tensor) -> Tensor:
+    return F.avg_pool2d(values, 2, ceil_mode=True, count_include_pad=False)
+
+
+def _enlarged(values: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(values, size=like.shape[-2:], mode="bilinear", align_corners=False)

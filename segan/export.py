@@ -75,15 +75,30 @@ class WholePicture(nn.Module):
             uint8 [N, H, W], 1 on objects; and their probability, float32 [N, H, W].
         """
         height, width = pictures.shape[1:3]
+        images = self.network_images(pictures)
+        probabilities = self.network_probabilities(images)
+        probabilities = self.native_probabilities(probabilities, (height, width))
+        return (probabilities > 0.5).to(torch.uint8), probabilities
+
+    def network_images(self, pictures: Tensor) -> Tensor:
+        """What the segmenter sees, [N, 3, h, w] in [0, 1], of pictures uint8 [N, H, W, 3]."""
+        height, width = pictures.shape[1:3]
         images = pictures.permute(0, 3, 1, 2).float() / 255
         if self.scale != 1:
             size = scaled_side(height, self.scale), scaled_side(width, self.scale)
             images = _resample(images, size)
-        probabilities = self.segmenter(images)[:, self.foreground, None]
+        return images
+
+    def network_probabilities(self, images: Tensor) -> Tensor:
+        """The object's probability [N, h, w] in what the segmenter sees."""
+        probabilities: Tensor = self.segmenter(images)[:, self.foreground]
+        return probabilities
+
+    def native_probabilities(self, probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+        """Probabilities [N, h, w] at the pictures' own size, [N, H, W]."""
         if self.scale != 1:
-            probabilities = _resample(probabilities, (height, width))
-        probabilities = probabilities[:, 0]
-        return (probabilities > 0.5).to(torch.uint8), probabilities
+            probabilities = _resample(probabilities[:, None], size)[:, 0]
+        return probabilities
 
 
 def _resample(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -167,7 +167,10 @@ def test_wrong_settings_are_one_line(override, expected, refusal):
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["--method", "seigan"], "there is no method 'seigan'; valid: cut_paste, wnet, iic"),
+        (
+            ["--method", "seigan"],
+            "there is no method 'seigan'; valid: cut_paste, wnet, iic, shift, copy_paste",
+        ),
         (["--method", "iic"], "--method iic is for a folder of images"),
         (["train.images.a=5"], "train.images.a: 'images' is a value, it has no keys below it"),
         (["train..images=5"], "cannot read 'train..images=5': an override is key.sub=value"),
@@ -253,7 +256,7 @@ def test_a_folder_is_trained_with_the_recommended_method_and_its_regions_written
 
 def test_a_method_without_settings_for_folders_is_refused(pictures, refusal):
     assert refusal("train", pictures, "--method", "gan") == (
-        "no method 'gan' for folders; one of cut_paste, iic, wnet"
+        "no method 'gan' for folders; one of copy_paste, cut_paste, iic, shift, wnet"
     )
 
 
@@ -425,7 +428,7 @@ def test_train_leaves_a_run(run, capsys):
     names = {path.name for path in run.iterdir()}
     assert names >= {
         *("config.yaml", "metrics.jsonl", "samples", "state", "segmenter.safetensors"),
-        *("evaluation.json", "evaluation.csv"),
+        *("evaluation.json", "evaluation.csv", "health.jsonl", "environment.json"),
     }
     # The same command finds nothing left to do, and scores again.
     stamp = (run / "segmenter.safetensors").stat().st_mtime_ns

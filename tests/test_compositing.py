@@ -9,6 +9,8 @@ from segan.compositing import (
     brighten,
     composite,
     cut_out,
+    push_pull,
+    recolour,
     shift,
     zero_border,
 )
@@ -156,3 +158,63 @@ def test_at_least_fp32_leaves_float64_alone():
     types |= {kept: kept for kept in (torch.float32, torch.float64)}
     for given, expected in types.items():
         assert at_least_fp32(torch.ones(1, dtype=given)).dtype == expected
+
+
+def test_push_pull_leaves_what_is_known_and_fills_a_hole_from_around_it():
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 21, 35)
+    hole = torch.zeros(2, 1, 21, 35)
+    hole[0, :, 5:12, 8:20] = 1
+    filled = push_pull(images, hole)
+    torch.testing.assert_close(filled[1], images[1])
+    known = hole[0, 0] == 0
+    torch.testing.assert_close(filled[0][:, known], images[0][:, known])
+    assert float(images.min()) <= float(filled.min())
+    assert float(filled.max()) <= float(images.max())
+
+
+def test_push_pull_does_not_look_into_the_hole():
+    torch.manual_seed(0)
+    images, other = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    hole = torch.zeros(1, 1, 16, 16)
+    hole[..., 3:10, 4:9] = 1
+    changed = torch.where(hole > 0, other, images)
+    torch.testing.assert_close(push_pull(images, hole), push_pull(changed, hole))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (13, 7), (1, 9), (2, 2)])
+def test_push_pull_of_an_even_picture_is_even(size):
+    hole = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
+    images = torch.full((1, 3, *size), 0.3)
+    torch.testing.assert_close(push_pull(images, hole), images)
+    assert float(push_pull(images, torch.ones_like(hole)).abs().max()) == 0
+
+
+def test_push_pull_follows_a_slope_better_than_one_colour():
+    ramp = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
+    hole = torch.zeros(1, 1, 32, 32)
+    hole[..., 10:20, 10:20] = 1
+    error = (push_pull(ramp, hole) - ramp).abs()[hole > 0].mean()
+    assert error < 0.3 * (ramp - ramp[hole == 0].mean()).abs()[hole > 0].mean()
+
+
+def test_push_pull_is_differentiable_in_image_and_hole():
+    torch.manual_seed(0)
+    images = torch.rand(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
+    # Where four times a mean weight is far from 1, at which the gradient jumps.
+    hole = 0.85 + 0.1 * torch.rand(1, 1, 5, 6, dtype=torch.float64)
+    assert torch.autograd.gradcheck(push_pull, (images, hole.requires_grad_()))
+
+
+def test_recolour_matches_diffaugment_and_nothing_changes_at_strength_zero():
+    torch.manual_seed(0)
+    images, noise = torch.rand(2, 3, 4, 5), 2 * torch.rand(2, 3) - 1
+    assert torch.equal(recolour(images, noise, 0.0), images)
+    found = recolour(images, noise, 1.0)
+    for n in range(2):
+        brightness, saturation, contrast = (noise[n] + 1) / 2  # uniform in [0, 1), as in the paper
+        x = images[n] + (brightness - 0.5)
+        gray = x.mean(0, keepdim=True)
+        x = (x - gray) * (saturation * 2) + gray
+        x = (x - x.mean()) * (contrast + 0.5) + x.mean()
+        torch.testing.assert_close(found[n], x)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import segan
-from segan.data import views
+from segan.data import scenes, views
 from segan.methods import METHODS
 
 PACKAGE = Path(segan.__file__).parent
@@ -19,14 +19,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each line may import what stands above it. A name is a file or a folder of the package.
 LAYERS = (
     ("arrays", "errors"),
-    ("compositing", "config", "device", "distributed", "files", "overlay", "segmenter", "windows"),
-    ("superpixels",),
+    ("compositing", "config", "device", "distributed", "files", "overlay"),
+    ("progress", "segmenter", "windows"),
+    ("superpixels", "formats", "separation", "tiling"),
     ("data", "losses", "networks", "postprocessing"),
-    ("methods",),
+    ("methods", "refining"),
     ("checkpoint", "evaluation", "export"),
     ("opening", "training"),
-    ("guessing",),
-    ("api", "predict"),
+    ("guessing", "predicting"),
+    ("api", "predict", "report", "serve"),
     ("leaderboard",),
     ("commands", "data_commands"),
     ("cli",),
@@ -124,7 +125,7 @@ def test_no_file_is_read_in_a_way_that_runs_code() -> None:
         assert "yaml.load" not in calls or module_of(path) == "config", path
 
 
-VIEW_FILES = ("views", "targets", "guesses", "masked")
+VIEW_FILES = ("views", "scenes", "targets", "guesses", "masked")
 
 
 def view_classes() -> dict[str, type]:
@@ -169,22 +170,19 @@ def test_no_other_code_of_training_looks_at_truth() -> None:
     assert readers == {"data.masked", "data.loading"}
 
 
-def test_views_need_no_masks_and_their_batches_hold_none() -> None:
+def test_batches_of_unsupervised_views_hold_no_masks() -> None:
     batches = [
         found
-        for found in vars(views).values()
+        for found in (*vars(views).values(), *vars(scenes).values())
         if isinstance(found, type) and hasattr(found, "_fields") and found.__name__ != "Units"
     ]
-    view_classes = [found for found in vars(views).values() if hasattr(found, "needs")]
     assert batches
-    assert view_classes
-    for view in view_classes:
-        assert not view.needs & {"masks", "instances", "annotations"}, view
     for batch in batches:
         fields = {word for name in batch._fields for word in name.split("_")}
         assert not fields & {"mask", "masks", "truth", "labels", "instances"}, batch
 
 
-def test_every_method_names_its_supervision() -> None:
-    for method in METHODS.values():
-        assert method.supervision in ("none", "backgrounds", "boxes", "masks")
+def test_every_method_names_its_supervision_and_only_the_bound_sees_masks() -> None:
+    for name, method in METHODS.items():
+        allowed = ("masks",) if name == "supervised" else ("none", "backgrounds", "boxes")
+        assert method.supervision in allowed, name

@@ -100,14 +100,14 @@ def test_restart_writes_only_what_is_missing(tmp_path, model, pictures):
 
 def test_interrupted_runs_leave_only_whole_files(tmp_path, model, pictures, monkeypatch):
     out = tmp_path / "out"
-    write = predict._write
+    write = predict._Run.write
 
-    def fail_late(folder, partition, result):
-        if result[0].name == "x":
+    def fail_late(run, loaded, values):
+        if loaded.job.name == "x":
             raise KeyboardInterrupt
-        return write(folder, partition, result)
+        write(run, loaded, values)
 
-    monkeypatch.setattr(predict, "_write", fail_late)
+    monkeypatch.setattr(predict._Run, "write", fail_late)
     with pytest.raises(KeyboardInterrupt):
         predict.predict(model, [pictures], out)
     assert len(outputs(out)) == 6

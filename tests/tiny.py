@@ -48,6 +48,30 @@ METHODS: dict[str, config.Tree] = {
         "scale": 0.5,
         "radius": 1,
     },
+    "shift": {
+        "size": 16,
+        "network": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "r1_every": 2,
+    },
+    "copy_paste": {
+        "size": 16,
+        "network": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "r1_every": 2,
+        "guards": {"head_start": 1},
+    },
+    # The noise before the second swap is drawn from (seed, step), as W-Net's dropout is.
+    "seigan": {
+        "size": 16,
+        "network": {"width": 4, "depth": 1},
+        "inpainter": {"width": 4, "depth": 1},
+        "enhancer": {"width": 4},
+        "discriminator": {"width": 4, "depth": 2},
+        "cycle_every": 2,
+        "r1_every": 2,
+        "guards": {"second_noise": 0.0},
+    },
     "supervised": {"network": {"width": 4, "depth": 1}, "view": {"size": 16}},
     "self_training": {
         "network": {"width": 4, "depth": 1},
@@ -75,7 +99,13 @@ def tree(*, steps: int, name: str = "cut_paste", **train: Any) -> config.Tree:
     """Settings of a run of so many steps of a method."""
     return {
         "method": {"type": name, **METHODS[name]},
-        "data": {"type": "shapes", "level": "single", "size": 48, "train_images": 8},
+        "data": {
+            "type": "shapes",
+            "level": "single",
+            "size": 48,
+            "train_images": 8,
+            "backgrounds": 8,
+        },
         "train": {
             "images": steps * BATCH,
             "batch_size": BATCH,

@@ -214,7 +214,9 @@ def _decode(path: Path, picture: ImageFile.ImageFile, max_megapixels: float) -> 
     if picture.has_transparency_data:
         black = Image.new("RGBA", picture.size, "black")
         colours = Image.alpha_composite(black, picture.convert("RGBA"))
-    return _upright(np.asarray(colours.convert("RGB")), orientation)
+    if colours.mode != "RGB":  # else it would be copied
+        colours = colours.convert("RGB")
+    return _upright(np.asarray(colours), orientation)
 
 
 @contextmanager
@@ -256,7 +258,8 @@ def _reason(error: Exception) -> str:
 def _check_pixels(path: Path, width: int, height: int, max_megapixels: float) -> None:
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
-        reason = f"{width} x {height} is {megapixels:.0f} megapixels, the limit {max_megapixels:g}"
+        size = f"{width} x {height} is {round(megapixels, 2):g} megapixels"
+        reason = f"{size}, the limit {max_megapixels:g}"
         raise UnreadableImage(path, reason)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from segan.data.sample import Dataset, Sample
+from segan.data.sample import Dataset, Sample, WithBackgrounds
 from segan.data.views import Units, View
 
 _SECONDS_AFTER_SIGTERM = 30
@@ -28,11 +28,16 @@ _PREVIEW_POSITION = 2**40
 class Cached:
     """A data set whose decoded samples stay in memory up to a limit; the rest is decoded anew.
 
+    Object-free pictures, where the set has any, take up to half of the memory.
+
+
     Args:
         dataset: Where they come from.
         limit_megabytes: Of the memory.
         with_truth: Keep their truth, for the one view that needs masks.
     """
+
+    backgrounds: "Cached"
 
     def __init__(self, dataset: Dataset, limit_megabytes: int, *, with_truth: bool = False) -> None:
         self.dataset = dataset
@@ -40,6 +45,9 @@ class Cached:
         self.provides = dataset.provides
         self.box_source = dataset.box_source
         self.with_truth = with_truth
+        if isinstance(dataset, WithBackgrounds):
+            limit_megabytes //= 2
+            self.backgrounds = Cached(dataset.backgrounds, limit_megabytes)
         self.free_bytes = limit_megabytes * 2**20
         self.samples: dict[int, Sample] = {}
         self.outlines: dict[int, Sample] = {}

@@ -1,7 +1,7 @@
 """What a data set yields: one picture, its boxes if any, and its ground truth for evaluation."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -89,8 +89,9 @@ class Dataset(Protocol):
 
     Attributes:
         name: For tables and messages.
-        provides: Of "images", "boxes", "masks", "instances", "annotations", "classes", "guesses";
-            compared with a view's `needs`.
+        provides: Of "images", "boxes", "masks", "instances", "annotations", "classes",
+            "backgrounds", "guesses"; compared with a view's `needs`. With "backgrounds" the set
+            satisfies `WithBackgrounds`.
         box_source: Where boxes come from, in words ("annotated", "instance masks",
             "procedural"); empty without boxes.
     """
@@ -102,3 +103,21 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+@runtime_checkable
+class WithBackgrounds(Protocol):
+    """A data set beside which lie pictures of the same places without objects.
+
+    Attributes:
+        backgrounds: The object-free pictures, whose samples have no boxes and no truth. They are
+            for training, whatever the split.
+    """
+
+    backgrounds: Dataset
+
+
+def backgrounds_of(dataset: Dataset) -> Dataset:
+    """The object-free pictures of a data set that provides "backgrounds"."""
+    assert isinstance(dataset, WithBackgrounds), f"{dataset.name} has no backgrounds"
+    return dataset.backgrounds

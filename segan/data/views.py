@@ -156,6 +156,35 @@ class PairView(ImageView):
         return PairBatch(images, noise[:4], noise[4:], flip)
 
 
+class ShiftBatch(NamedTuple):
+    """Parts of pictures, and the noise with which objects are moved; as in `PairBatch`, drawn only.
+
+    Attributes:
+        images: [N, 3, S, S] in [0, 1].
+        offsets: [N, 2] uniform in [-1, 1): to the right and down.
+        jitter: [N, 2] uniform in [0, 1): brightness of the object and of the rest.
+        colour: [N, 3] uniform in [-1, 1): brightness, saturation, contrast of all that is judged.
+        polygons: [N, 1, S, S] of 0 and 1: random polygons, the masks of grounded fakes.
+    """
+
+    images: Tensor
+    offsets: Tensor
+    jitter: Tensor
+    colour: Tensor
+    polygons: Tensor
+
+
+class ShiftView(ImageView):
+    """A part of a picture and the noise that moves what is cut from it (Bielski & Favaro 2022)."""
+
+    def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> ShiftBatch:  # type: ignore[override]  # noqa: ARG002
+        """One part, and the numbers that it is moved and coloured by."""
+        images = self.part(sample, rng)
+        noise = torch.from_numpy(rng.uniform(-1, 1, 7).astype(np.float32))
+        polygon = random_polygon(rng, self.size)
+        return ShiftBatch(images, noise[:2], (noise[2:4] + 1) / 2, noise[4:], polygon)
+
+
 class CutPasteBatch(NamedTuple):
     """Object windows, each with an object-free window from the same picture.
 

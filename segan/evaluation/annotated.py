@@ -6,17 +6,13 @@ worked out in others meanwhile.
 
 import multiprocessing
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from segan.data.sample import Annotations, Dataset, Sample, Split
@@ -28,6 +24,7 @@ from segan.evaluation.metrics import Values
 from segan.evaluation.partitions import NUM_LEVELS, label_maps_of, least_areas
 from segan.evaluation.predictions import Kind, PredictionFolder
 from segan.evaluation.results import Evaluation, Record
+from segan.progress import tracked
 from segan.segmenter import PartitionSegmenter, Segmenter
 
 _AHEAD = 2  # pictures waiting per worker
@@ -98,17 +95,14 @@ def evaluate_annotated(
     jobs = _jobs(sources, dataset, range(num_pictures), kind, num_levels, scale, names)
     found: dict[str, list[Any]] = {name: [] for name in sources}
     shape: dict[str, Values] = {}
-    with ExitStack() as stack:
-        bar = stack.enter_context(_progress())
-        task = bar.add_task(kind, total=num_pictures * len(sources))
-        for name, picture, at, scores in _scored(jobs, protocol, num_workers):
-            if len(shape.setdefault(name, at)) != len(at):
-                raise DataError(
-                    f"{picture} has {len(at)} label maps, {names[0]} {len(shape[name])}; "
-                    "every picture needs as many"
-                )
-            found[name].append(scores)
-            bar.advance(task)
+    all_scored = _scored(jobs, protocol, num_workers)
+    for name, picture, at, scores in tracked(all_scored, kind, num_pictures * len(sources)):
+        if len(shape.setdefault(name, at)) != len(at):
+            raise DataError(
+                f"{picture} has {len(at)} label maps, {names[0]} {len(shape[name])}; "
+                "every picture needs as many"
+            )
+        found[name].append(scores)
     return {
         name: _summary(
             source, found[name], names, shape[name], protocol, dataset, split, num_levels, scale
@@ -218,17 +212,6 @@ def _scored(
 
 def _label(job: _Job) -> tuple[str, str, Values]:
     return job.source, job.picture, scales(job.prediction)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
 
 
 # --- summing up ----------------------------------------------------------------------------------

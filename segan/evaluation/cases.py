@@ -18,6 +18,7 @@ from segan.data.sample import Dataset, Instances, Mask, Sample
 from segan.errors import ConfigError, DataError
 from segan.evaluation import metrics
 from segan.evaluation.rows import scaled_image
+from segan.progress import tracked
 from segan.segmenter import WindowSpec
 from segan.windows import Window, box_in_window, boxes_to_mask, crop, window_around
 
@@ -99,7 +100,8 @@ def cases_of(dataset: Dataset, which: Cases) -> Iterator[Case]:
         DataError: One of its pictures lacks its truth.
     """
     check(dataset, which)
-    for index in range(min(len(dataset), which.limit or len(dataset))):
+    count = min(len(dataset), which.limit or len(dataset))
+    for index in tracked(range(count), "scoring", count):
         sample = dataset[index]
         cases = [_whole(sample, which)] if which.windows == "none" else _windows(sample, which)
         yield from (case for case in cases if case.valid is None or case.valid.any())

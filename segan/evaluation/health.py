@@ -23,7 +23,7 @@ Failure = Literal[
 _EMPTY, _FULL = 0.01, 0.9
 _GRID = 32
 
-_ADVICE: dict[Failure, str] = {
+ADVICE: dict[Failure, str] = {
     "everything": (
         "masks cover nearly all they may; raise the weight of the area ceiling or of the mean "
         "area, show the discriminator more context around the box, or jitter the brightness of "
@@ -207,6 +207,8 @@ class HealthConfig:
         patience: Consecutive bad checks before a warning.
         stop_after: Consecutive bad checks after which masks count as collapsed for good.
         stop: Whether the trainer ends a collapsed run (exit code 4).
+        restarts: Fresh starts with other seeds that a collapsed run may have before that; any
+            number above 0 implies `stop`.
         most: Share of full masks, or of empty ones, from which the batch is bad.
         least_diversity: Diversity below which masks are all the same.
         most_border_touch: Border touch above which masks hug the border.
@@ -222,6 +224,7 @@ class HealthConfig:
     patience: int = Field(default=3, ge=1)
     stop_after: int = Field(default=12, ge=1)
     stop: bool = False
+    restarts: int = Field(default=0, ge=0, le=20)
     most: float = Field(default=0.8, gt=0, le=1)
     least_diversity: float = Field(default=0.012, ge=0)
     most_border_touch: float = Field(default=1.5, gt=0)
@@ -279,7 +282,7 @@ class HealthMonitor:
         for failure, problem in self._problems(statistics, discriminator).items():
             self._bad_checks[failure] = self._bad_checks[failure] + 1 if problem else 0
             if self._bad_checks[failure] == self.config.patience:
-                message = f"step {step}: {_ADVICE[failure]} [{problem}]"
+                message = f"step {step}: {ADVICE[failure]} [{problem}]"
                 warnings.append(HealthWarning(step, failure, message))
         return warnings
 

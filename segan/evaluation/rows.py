@@ -8,6 +8,7 @@ from torch import Tensor
 
 from segan.data.sample import Dataset, Sample
 from segan.errors import ConfigError
+from segan.progress import tracked
 from segan.segmenter import Segmenter, WindowSpec
 from segan.windows import box_in_window, boxes_to_mask, crop, put_back, resize, window_around
 
@@ -103,7 +104,8 @@ def pictures_of(dataset: Dataset, *, limit: int | None, scale: float) -> Iterato
         raise ConfigError(f"limit is {limit}; it must be at least 1")
     if not scale > 0:
         raise ConfigError(f"scale is {scale}; it must be above 0")
-    for index in range(min(len(dataset), limit or len(dataset))):
+    count = min(len(dataset), limit or len(dataset))
+    for index in tracked(range(count), "scoring", count):
         yield dataset[index]
 
 

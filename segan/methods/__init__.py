@@ -5,14 +5,24 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from segan.methods.base import Method
+from segan.methods.copy_paste import CopyPaste, CopyPasteConfig
 from segan.methods.cut_paste import CutPaste, CutPasteConfig
 from segan.methods.iic import IIC, IICConfig
+from segan.methods.seigan import SEIGAN, SEIGANConfig
 from segan.methods.self_training import SelfTraining, SelfTrainingConfig
+from segan.methods.shift import Shift, ShiftConfig
 from segan.methods.supervised import Supervised, SupervisedConfig
 from segan.methods.wnet import WNet, WNetConfig
 
 MethodConfig = Annotated[
-    CutPasteConfig | WNetConfig | IICConfig | SelfTrainingConfig | SupervisedConfig,
+    CutPasteConfig
+    | WNetConfig
+    | IICConfig
+    | ShiftConfig
+    | CopyPasteConfig
+    | SEIGANConfig
+    | SelfTrainingConfig
+    | SupervisedConfig,
     Field(discriminator="type"),
 ]
 
@@ -20,6 +30,9 @@ METHODS: dict[str, Any] = {
     "cut_paste": CutPaste,
     "wnet": WNet,
     "iic": IIC,
+    "shift": Shift,
+    "copy_paste": CopyPaste,
+    "seigan": SEIGAN,
     "self_training": SelfTraining,
     "supervised": Supervised,
 }

@@ -34,12 +34,14 @@ class Preview(NamedTuple):
         masks: [N, 1, H, W] in [0, 1], or regions [N, K, H, W] that sum to one.
         composites: [N, 3, H, W] in [0, 1], or None for methods that compose nothing.
         inside: Where masks may be positive, [N, 1, H, W] of 0 and 1, or None for anywhere.
+        filled: The pictures without their objects, [N, 3, H, W] in [0, 1], or None.
     """
 
     images: Tensor
     masks: Tensor
     composites: Tensor | None = None
     inside: Tensor | None = None
+    filled: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class Phase:
         turn: Which of `every` turns is its own.
         block: Iterations per turn.
         repeat: Updates per iteration, each on a fresh batch (critic steps).
+        start: Iterations before its first turn, a head start for the other phases.
     """
 
     name: str
@@ -63,10 +66,11 @@ class Phase:
     turn: int = 0
     block: int = 1
     repeat: int = 1
+    start: int = 0
 
     def due(self, step: int) -> bool:
         """Whether this phase runs in iteration `step`."""
-        return step // self.block % self.every == self.turn
+        return step >= self.start and step // self.block % self.every == self.turn
 
 
 class Method(nn.Module):
@@ -78,7 +82,8 @@ class Method(nn.Module):
     Attributes:
         name: As in configurations and tables.
         supervision: What training uses beyond pictures: "none", "backgrounds" or "boxes"; "masks"
-            for the bound that unsupervised methods are compared with.
+            for the bound that unsupervised methods are compared with. An instance may use more
+            than its class does by default.
         phases: In the order they run.
         segmenter: What is trained, averaged, saved and scored.
         view: What is drawn from the data.
@@ -105,6 +110,10 @@ class Method(nn.Module):
         """
         result: Losses = getattr(self, f"{phase}_losses")(batch)
         return result
+
+    def picture_scale(self) -> float:
+        """Network pixels per pixel of whole pictures; known once the view has seen its data."""
+        return self.scale
 
     def preview(self, segmenter: Segmenter, batch: Any) -> Preview:
         """What `segmenter`, usually the averaged one, makes of a batch."""

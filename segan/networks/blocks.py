@@ -14,13 +14,16 @@ Norm = Literal["group", "channel", "none"]
 Inputs = Literal["range", "standard"]
 
 
-def normalise(images: Tensor, kind: Inputs) -> Tensor:
+def normalise(images: Tensor, kind: Inputs | None) -> Tensor:
     """Images [N, 3, H, W] in [0, 1] as a network wants them.
 
-    "range" maps them to [-1, 1]. "standard" gives each image zero mean and unit variance over all
-    its pixels and channels, so that a dim picture says as much as a bright one; noise is not
-    amplified beyond a contrast of 0.02, about five gray levels of 255.
+    None leaves them as they are, for a caller who has done it. "range" maps them to [-1, 1].
+    "standard" gives each image zero mean and unit variance over all its pixels and channels, so
+    that a dim picture says as much as a bright one; noise is not amplified beyond a contrast of
+    0.02, about five gray levels of 255.
     """
+    if kind is None:
+        return images
     if kind == "range":
         return 2 * images - 1
     centred = images - _image_mean(images)

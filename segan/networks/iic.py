@@ -57,7 +57,7 @@ class IICTrunk(nn.Module):
 
     def __init__(self, config: IICNetworkConfig) -> None:
         super().__init__()
-        self.inputs = config.inputs
+        self.inputs: Inputs | None = config.inputs
         self.sobel = config.sobel
         self.padding = config.padding
         self.out_channels = 8 * config.width

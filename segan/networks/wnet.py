@@ -81,7 +81,7 @@ class WNetNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits at the resolution of the input, with no rectifier: they may be negative."""
-        features = self.first(images if self.inputs is None else normalise(images, self.inputs))
+        features = self.first(normalise(images, self.inputs))
         skips = []
         for module in self.down:
             skips.append(features)

@@ -14,7 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_SECONDS_BETWEEN_LINES = 15.0
+from segan.progress import SECONDS_BETWEEN_LINES
+
 _UNSEEN = ("discriminator", "penalty")
 _SHOWN = {"area": "mask area", "binarity": "undecided"}
 
@@ -75,7 +76,7 @@ class Console:
         """Move the bar; without a terminal, print a line now and then."""
         self.bar.update(self.task, completed=step, text=self.text)
         now = time.monotonic()
-        if self.bar.disable and now - self.shown_at > _SECONDS_BETWEEN_LINES:
+        if self.bar.disable and now - self.shown_at > SECONDS_BETWEEN_LINES:
             self.shown_at = now
             self.rich.print(
                 f"step {step}/{self.num_steps}  {self.text}", highlight=False, soft_wrap=True

@@ -11,6 +11,7 @@ from segan import config, distributed
 from segan.checkpoint import FILE_NAME
 from segan.errors import ConfigError, SeganError
 from segan.files import written_aside
+from segan.training import restarts
 
 CONFIG_NAME = "config.yaml"
 LOCK_NAME = ".lock"
@@ -20,12 +21,16 @@ ROUNDS = "rounds"
 # What a run writes beside its configuration, and all that overwriting it removes.
 _OWN = (
     "metrics.jsonl",
+    "health.jsonl",
+    "environment.json",
     "samples",
     "snapshots",
     "state",
     "guesses",
     ROUNDS,
     "tensorboard",
+    restarts.FILE_NAME,
+    restarts.FOLDER,
     FILE_NAME,
     "evaluation.json",
     "evaluation.csv",

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,7 @@ class Trainer:
             if logbook:
                 logbook.write(self.step, counts | values | {"seconds_per_step": seconds})
         if _due(self.step, config.health.every):
-            self._check_health(preview)
+            self._check_health(preview, logbook)
         if _due(self.step, config.sample_every) or self.step == self.num_steps:
             self._write_panel(preview)
         self._write_snapshot()
@@ -296,17 +297,22 @@ class Trainer:
         values = distributed.mean_over_ranks(torch.stack(list(self.terms.values())))
         return dict(zip(self.terms, values.tolist(), strict=True))
 
-    def _check_health(self, batch: Any) -> None:
+    def _check_health(self, batch: Any, logbook: Logbook | None) -> None:
         preview = self.method.preview(self.ema.segmenter, batch)
         statistics = statistics_of(preview.masks, preview.inside)
-        for warning in self.health.update(self.step, statistics, self._means()):
+        warnings = self.health.update(self.step, statistics, self._means())
+        for warning in warnings:
             self.console.warn(warning.message)
-        collapsed = self.config.health.stop and self.health.collapsed
+        if logbook:
+            messages = [warning.message for warning in warnings]
+            logbook.write_health(self.step, asdict(statistics), messages)
+        may_stop = self.config.health.stop or self.config.health.restarts > 0
+        collapsed = may_stop and self.health.collapsed
         if distributed.any_rank(collapsed, self.accelerator.device):
             self.save()
             raise DivergenceError(
                 f"step {self.step}: masks have collapsed ({', '.join(self.health.active)}); "
-                "the run was stopped as train.health.stop asks"
+                "the run was stopped as train.health asks"
             )
 
     # Stopping and resuming.

@@ -41,15 +41,49 @@ COLUMNS = {
     "supervised": ("fit/cross_entropy", "fit/dice"),
     "self_training": ("fit/cross_entropy", "fit/dice"),
     "iic": ("overcluster/information", "cluster/information"),
+    "shift": (
+        "discriminator/adversarial",
+        "penalty/r1",
+        "generator/paste",
+        "generator/area",
+        "generator/predictability",
+    ),
+    "copy_paste": (
+        "discriminator/real",
+        "discriminator/pasted",
+        "discriminator/grounded",
+        "discriminator/auxiliary",
+        "penalty/r1",
+        "generator/paste",
+        "generator/irrelevant",
+        "generator/area",
+    ),
+    "seigan": (
+        "discriminator/background",
+        "discriminator/object",
+        "penalty/r1_object",
+        "generator/background",
+        "generator/object",
+        "generator/texture",
+        "cycle/background_cycle",
+        "cycle/object_cycle",
+        "cycle/mask_cycle",
+        "cycle/background_identity",
+    ),
 }
 
 
 class Discs:
-    """Thirty-two pictures of one disc each, by integer arithmetic alone."""
+    """Thirty-two pictures of one disc each, by integer arithmetic alone, and as many without."""
 
     name = "discs"
-    provides = frozenset({"images", "boxes", "masks"})
+    provides = frozenset({"images", "boxes", "masks", "backgrounds"})
     box_source = "procedural"
+
+    def __init__(self, *, empty: bool = False) -> None:
+        self.empty = empty
+        if not empty:
+            self.backgrounds = Discs(empty=True)
 
     def __len__(self) -> int:
         return 32
@@ -62,8 +96,11 @@ class Discs:
         row, column, radius = 9 + index % 7, 9 + 3 * index % 11, 4 + index % 2
         inside = (y - row) ** 2 + (x - column) ** 2 <= radius**2
         stripes = 150 + (x * 13 + y * (5 + index % 4) + 30 * channel) % 101
+        inside &= not self.empty
         image = torch.where(inside, stripes, ground).permute(2, 0, 1).to(torch.uint8)
         box = [column - radius, row - radius, column + radius + 1, row + radius + 1]
+        if self.empty:
+            return Sample(name=f"empty-{index:02d}", image=image)
         return Sample(f"{index:02d}", image, torch.tensor([box]).float(), Mask(inside[..., 0]))
 
 

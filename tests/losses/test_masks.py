@@ -8,6 +8,7 @@ from segan.losses.masks import (
     binarity,
     border,
     mean_area,
+    predictability,
     total_variation,
 )
 
@@ -116,3 +117,21 @@ def test_border_sees_the_frame_alone() -> None:
     assert border(mask, width=2) == 1
     assert border(1 - mask, width=2) == 0
     assert border(mask, width=8) == mask.mean()
+
+
+def test_predictability_prices_each_pixel_by_the_error_of_its_guess():
+    torch.manual_seed(0)
+    images, guess, mask = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8)
+    total = 0.0
+    for n in range(2):
+        error = (images[n] - guess[n]).abs().mean(0) / images[n].std(correction=0)
+        total += float((mask[n, 0] * (0.7 - error)).mean()) / 2
+    assert float(predictability(images, guess, mask, price=0.7)) == pytest.approx(total, rel=1e-5)
+    assert float(predictability(images, guess, torch.zeros_like(mask), price=0.7)) == 0
+
+
+def test_predictability_has_no_gradient_in_the_guess():
+    images, mask = torch.rand(1, 3, 8, 8), torch.rand(1, 1, 8, 8, requires_grad=True)
+    predictability(images, images * mask, mask, price=0.5).backward()
+    error = (images - images * mask.detach()).abs().mean(1) / images.std(correction=0)
+    torch.testing.assert_close(mask.grad, (0.5 - error)[:, None] / 64)

@@ -40,6 +40,27 @@ TINY: dict[str, dict[str, Any]] = {
         "radius": 2,
         "pair": {"rotation": 10.0, "zoom": 0.1, "shift": 0.05},
     },
+    "shift": {
+        "network": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "size": 16,
+    },
+    "copy_paste": {
+        "network": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "size": 16,
+        "weights": {"area_floor": 1.0, "area_ceiling": 1.0, "binarity": 1.0},
+    },
+    # The noise before the second swap is drawn from the step-seeded stream as well.
+    "seigan": {
+        "network": {"width": 4, "depth": 1},
+        "inpainter": {"width": 4, "depth": 1},
+        "enhancer": {"width": 4},
+        "discriminator": {"width": 4, "depth": 2},
+        "size": 16,
+        "weights": {"binarity": 1.0},
+        "guards": {"second_noise": 0.0, "warmup": 0.0, "grounded": True},
+    },
     "supervised": {"network": {"width": 4, "depth": 1}, "view": {"size": 16}},
     # Without the mean teacher, whose average moves with every pass.
     "self_training": {
@@ -60,7 +81,7 @@ def make(name: str) -> Method:
 
 
 def dataset() -> Dataset:
-    tree = {"type": "shapes", "size": 48, "train_images": 6}
+    tree = {"type": "shapes", "size": 48, "train_images": 6, "backgrounds": 6}
     return data.build(config.build(data.ShapesConfig, tree), "train")
 
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from segan.errors import ConfigError, DataError
-from segan.training.logbook import Logbook, read_metrics, require_tensorboard
+from segan.training.logbook import HEALTH_NAME, Logbook, read_metrics, require_tensorboard
 
 
 def test_lines_after_the_resumed_step_are_dropped(tmp_path):
@@ -49,6 +49,19 @@ def test_values_that_are_not_finite_are_null(tmp_path):
         logbook.write(1, {"a": float("nan"), "b": float("inf"), "c": 0.5})
     text = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(text) == {"step": 1, "a": None, "b": None, "c": 0.5}
+
+
+def test_checks_of_masks_are_kept_with_their_warnings_up_to_the_resumed_step(tmp_path):
+    with Logbook(tmp_path, step=0, tensorboard=False) as logbook:
+        logbook.write_health(5, {"area": 0.25, "diversity": None}, [])
+        logbook.write_health(10, {"area": float("nan"), "diversity": 0.5}, ["step 10: empty"])
+    path = tmp_path / HEALTH_NAME
+    assert read_metrics(path) == [
+        {"step": 5, "area": 0.25, "diversity": None, "warnings": []},
+        {"step": 10, "area": None, "diversity": 0.5, "warnings": ["step 10: empty"]},
+    ]
+    Logbook(tmp_path, step=5, tensorboard=False)
+    assert [line["step"] for line in read_metrics(path)] == [5]
 
 
 def test_log_that_cannot_be_written_is_a_data_error(tmp_path):

@@ -1,6 +1,7 @@
 """Any folder tree of images, with boxes and masks if there are any."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,13 +35,16 @@ class FolderConfig:
         masks: A folder of masks laid out like the images: same relative path, any image suffix,
             any size; objects above gray level 127. Used by evaluation only, so that with them
             training has 60 % of the images by name, and "dev" and "test" 20 % each.
-        split: The same without masks; otherwise training has all images.
+        backgrounds: A second folder of images at any depth: the same kind of place without any
+            object, for the methods that need such pictures. Of any number and size.
+        split: As with masks, without any; otherwise training has all images.
     """
 
     type: Literal["folder"] = "folder"
     root: Path
     boxes: Path | None = None
     masks: Path | None = None
+    backgrounds: Path | None = None
     split: bool = False
 
 
@@ -53,10 +57,12 @@ class Folder:
     """
 
     name = "folder"
+    backgrounds: "Folder"
 
     def __init__(self, config: FolderConfig, split: Split = "train") -> None:
         root = require_folder(config.root)
-        files = _named_files(root, config.masks)
+        empty = _folder_of_backgrounds(config.backgrounds, root) if config.backgrounds else None
+        files = _named_files(root, [folder for folder in (config.masks, empty) if folder])
         pictures, self.skipped = inspect(files, root)
         self._masks: dict[str, Path] = {}
         if config.masks:
@@ -72,7 +78,15 @@ class Folder:
                 f"{split!r}; use split 'all'"
             )
         self._pictures = [pictures[i] for i in chosen]
-        given = {"images": True, "boxes": config.boxes, "masks": config.masks}
+        if empty:
+            self.backgrounds = _find_backgrounds(empty, pictures)
+            self.skipped += self.backgrounds.skipped
+        given = {
+            "images": True,
+            "boxes": config.boxes,
+            "masks": config.masks,
+            "backgrounds": config.backgrounds,
+        }
         self.provides = frozenset(kind for kind, there in given.items() if there)
         self.box_source = "annotated" if config.boxes else ""
 
@@ -87,11 +101,14 @@ class Folder:
         return Sample(picture.name, read_image(picture.path), boxes, truth)
 
 
-def _named_files(root: Path, masks: Path | None) -> dict[str, Path]:
-    """Images by path below the root, without suffix where that is enough to tell them apart."""
+def _named_files(root: Path, others: Sequence[Path]) -> dict[str, Path]:
+    """Images by path below the root, without suffix where that is enough to tell them apart.
+
+    What lies in `others`, folders of something else, is left out.
+    """
     paths = find_images(root)
-    if masks:
-        inside = masks.expanduser().resolve()
+    for other in others:
+        inside = other.expanduser().resolve()
         paths = [path for path in paths if not path.resolve().is_relative_to(inside)]
     full = [path.relative_to(root).as_posix() for path in paths]
     short = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
@@ -112,6 +129,44 @@ def _find_masks(folder: Path, names: list[str]) -> dict[str, Path]:
         found[name] = path
     require_pairs(names, found, f"mask in {one_line(str(folder))}")
     return {name: found[name] for name in names}
+
+
+def _folder_of_backgrounds(path: Path, root: Path) -> Path:
+    """The folder of object-free pictures.
+
+    Raises:
+        ConfigError: It is missing, holds no images, or is or holds the folder of the others.
+    """
+    folder = require_folder(path, "data.backgrounds")
+    where = f"data.backgrounds: {one_line(str(folder))}"
+    if root.resolve().is_relative_to(folder.resolve()):
+        relation = "is" if root.resolve() == folder.resolve() else "holds"
+        raise ConfigError(
+            f"{where} {relation} data.root; name a folder of pictures without objects"
+        )
+    if not find_images(folder):
+        raise ConfigError(f"{where} has no images")
+    return folder
+
+
+def _find_backgrounds(folder: Path, pictures: Sequence[Picture]) -> Folder:
+    """The object-free pictures, without those that are also among the pictures with objects.
+
+    Raises:
+        DataError: Too many files cannot be read, or all are also among the others.
+    """
+    found = Folder(FolderConfig(root=folder), "all")
+    known = {picture.digest: picture.name for picture in pictures}
+    copies = [p for p in found._pictures if p.digest in known]
+    found._pictures = [p for p in found._pictures if p.digest not in known]
+    if not found._pictures:
+        raise DataError(
+            f"data.backgrounds: all {len(copies)} pictures in {one_line(str(folder))} are also in "
+            "data.root"
+        )
+    reason = "object-free, yet also in data.root as"
+    found.skipped += tuple(Skipped(p.name, f"{reason} {known[p.digest]}") for p in copies)
+    return found
 
 
 def _with_readable_masks(

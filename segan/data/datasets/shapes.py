@@ -9,7 +9,7 @@ gives a discriminator something to miss when a part of an object is cut off.
 Every picture is a pure function of (seed, split, index).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -30,6 +30,7 @@ _OVERSAMPLING = 2
 
 # Each split draws its pictures' numbers from a range of its own, whatever the others' lengths.
 _FIRST = {"train": 0, "dev": 1_000_000, "test": 2_000_000}
+_FIRST_BACKGROUND = 3_000_000
 
 
 @settings
@@ -43,6 +44,7 @@ class ShapesConfig:
         size: Side of the square pictures, pixels.
         train_images: Pictures in the training split.
         test_images: Pictures in each of the held-out splits, dev and test.
+        backgrounds: Object-free pictures beside each split, for methods that need them; 0: none.
         seed: Of the world, not of the training run.
     """
 
@@ -51,6 +53,7 @@ class ShapesConfig:
     size: int = Field(default=128, ge=32)
     train_images: int = Field(default=1000, ge=1, le=1_000_000)
     test_images: int = Field(default=500, ge=1, le=1_000_000)
+    backgrounds: int = Field(default=1000, ge=0, le=1_000_000)
     seed: int = Field(default=0, ge=0)
 
 
@@ -102,8 +105,9 @@ class Shapes:
     """The shapes world as a data set; satisfies `segan.data.sample.Dataset`."""
 
     name = "shapes"
-    provides = frozenset({"images", "boxes", "masks", "instances"})
+    provides = frozenset({"images", "boxes", "masks", "instances", "backgrounds"})
     box_source = "procedural"
+    backgrounds: "ShapesGround"
 
     def __init__(self, config: ShapesConfig, split: Split) -> None:
         self.config = config
@@ -115,6 +119,10 @@ class Shapes:
             for number in range(train if part == "train" else test)
         ]
         self.name = "shapes" if config.level == "default" else f"shapes-{config.level}"
+        if config.backgrounds:
+            self.backgrounds = ShapesGround(config)
+        else:
+            self.provides -= {"backgrounds"}
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -126,10 +134,34 @@ class Shapes:
         truth = torch.from_numpy(labels)
         return Sample(
             name=f"{part}-{number:05d}",
-            image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+            image=_as_tensor(image),
             boxes=boxes_of(truth),
             truth=Instances(truth),
         )
+
+
+class ShapesGround:
+    """The same world without objects: ground and distractors, drawn by the same code."""
+
+    provides = frozenset({"images"})
+    box_source = ""
+
+    def __init__(self, config: ShapesConfig) -> None:
+        self.config = config
+        self.name = f"shapes-{config.level}-ground"
+        self.level = replace(_LEVELS[config.level], objects=(0, 0))
+
+    def __len__(self) -> int:
+        return self.config.backgrounds
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng((self.config.seed, _FIRST_BACKGROUND + index))
+        image, _ = draw_picture(rng, self.level, self.config.size)
+        return Sample(name=f"ground-{index:05d}", image=_as_tensor(image))
+
+
+def _as_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
 
 def draw_picture(rng: Rng, level: _Level, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

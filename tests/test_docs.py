@@ -1,0 +1,42 @@
+"""The documentation holds: its code runs, and what it links to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from segan.data.views import ImageBatch
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_smallest_method_trains() -> None:
+    page = (ROOT / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    scope: dict[str, object] = {"__name__": "contrast"}
+    exec(compile(source, "adding_a_method.md", "exec"), scope)
+    torch.manual_seed(0)
+    method = scope["Contrast"](scope["ContrastConfig"]())
+    # Bright squares on dark ground: the mask that parts them is the best there is.
+    images = torch.full((4, 3, 48, 48), 0.2)
+    images[:, :, 12:36, 12:36] = 0.8
+    optimizer = torch.optim.Adam(method.segmenter.parameters(), lr=1e-2)
+    distances = []
+    for _ in range(20):
+        total, terms = method("contrast", ImageBatch(images))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        distances.append(float(terms["distance"]))
+    assert distances[-1] > 2 * distances[0]
+    masks = method.preview(method.segmenter, ImageBatch(images)).masks
+    assert masks.shape == (4, 1, 48, 48)
