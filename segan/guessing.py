@@ -47,9 +47,9 @@ class Teacher(NamedTuple):
     windows: WindowSpec | None
 
     def facts(self) -> dict[str, Any]:
-        """What a record says of it, and by which its masks are known again."""
+        """What a record says of it, and by which its masks are known again; no paths."""
         return {
-            "name": self.opened.name,
+            "name": self.opened.label,
             "sha256": self.opened.sha256,
             "supervision": self.opened.supervision,
             "windows": self.windows is not None,

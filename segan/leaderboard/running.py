@@ -68,14 +68,16 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
         SeganError: As for training and scoring; the file of a finished row is written last.
     """
     entry = suite.config.data[row.data]
+    dataset = dataset_of(entry, root, suite.config.split)
     if row.segmenter:
-        found, run = open_segmenter(row.segmenter), None
+        found, run, teacher = open_segmenter(row.segmenter), None, None
     else:
         run = run_of(suite.config, row, root=root, runs=places.runs)
+        dataset_of(entry, root, "dev")  # what is missing is missed before an hour of training
         _train(run, places.row(row))
         found = _open(places.row(row) / "run" / FILE_NAME, row.name)
+        teacher = load_segmenter(places.row(row) / "run").metadata.get("teacher")
     started = time.perf_counter()
-    dataset = dataset_of(entry, root, suite.config.split)
     scores = score(found, dataset, entry, split=suite.config.split)
     _write_samples(found, dataset, entry, places.row(row))
     choices = [] if run is None else _choices(suite, row, root, places.row(row) / "run")
@@ -90,6 +92,7 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
         "data_settings": entry.settings,
         "limit": entry.limit,
         **_facts(found, scores),
+        "teacher": teacher,
         "choices": choices,
         "config": row.asked,
         "seconds": seconds,
