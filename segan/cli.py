@@ -17,6 +17,8 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "cut_past
 
 # What `segan.commands` has a function for each of.
 _PROTOCOLS = ["foreground", "semantic", "regions", "boundaries", "instances"]
+# Of `segan.exporting.formats`.
+_FORMATS = ["onnx", "onnx-int8", "openvino", "pt2", "aot"]
 _REFINEMENTS = ("crf", "ucm", "crf+ucm")
 
 _TRAIN = """\
@@ -59,6 +61,12 @@ _EXPORT = """\
 Write a segmenter as one file that needs no segan, and check that it gives the same masks.
 
   segan export runs/shapes --format onnx --out segmenter.onnx
+  segan export runs/shapes --format onnx-int8 --pictures PICTURES --out small.onnx
+  segan export runs/shapes --compare --data shapes
+
+Formats: onnx, onnx-int8, openvino (.xml and .bin), pt2 (torch.export), aot (.aot.pt2, compiled for
+this machine). --compare makes all, or those it names, and prints size, latency and agreement; with
+--data also accuracy.
 """
 _DATA = """\
 Data sets: which there are, how they are laid out, whether a copy is sound, and fetching them.
@@ -74,7 +82,7 @@ Fetch a data set's public files, check their digests and unpack them into a new 
 
 Run again, a stopped transfer goes on. For a mirror, or a set that has no file of known digest, give
 --url, --sha256 and --size. Sets on licence or request say where to ask. Nothing else in segan uses
-the network.
+the network, but segmenters that are named hf://OWNER/NAME.
 """
 
 
@@ -112,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(_verb(verbs, "train", "train a segmenter on unlabeled pictures", _TRAIN))
     _add_evaluate(_verb(verbs, "evaluate", "score a segmenter against ground truth", _EVALUATE))
     _add_predict(_verb(verbs, "predict", "write masks for pictures", _PREDICT))
-    _add_export(_verb(verbs, "export", "write a segmenter as ONNX", _EXPORT))
+    _add_export(_verb(verbs, "export", "write a segmenter as ONNX, OpenVINO, ...", _EXPORT))
     _add_data(_verb(verbs, "data", "list, describe, check and fetch data sets", _DATA))
     return parser
 
@@ -162,7 +170,8 @@ def _train(options: argparse.Namespace) -> int:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "segmenter",
-        help="a run, a segmenter or .onnx file, a training-free one such as otsu, or predictions",
+        help="a run, a segmenter or exported file, a training-free one such as otsu, hf://OWNER/NAME "
+        "of the Hugging Face Hub, or predictions",
     )
     parser.add_argument("--data", required=True, metavar="NAME", help="data set, such as dsb2018")
     parser.add_argument("--root", metavar="DIR", help="where the data set is")
@@ -210,12 +219,19 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trivial", action="store_true", help="also score the trivial guesses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write scores per picture here")
+    _add_trust(parser)
     parser.set_defaults(run=_evaluate)
 
 
 def _add_window(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, help="window side, for segmenters without their own")
     parser.add_argument("--context", type=float, help="window over box side, likewise")
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust", action="store_true", help="allow .pt2 files, which can run code of their maker"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -226,7 +242,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "segmenter", help="a run, a segmenter or .onnx file, or a training-free one such as otsu"
+        "segmenter",
+        help="a run, a segmenter or exported file, a training-free one such as otsu, or "
+        "hf://OWNER/NAME of the Hugging Face Hub",
     )
     parser.add_argument("sources", nargs="+", type=Path, metavar="PATH", help="picture or folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks go")
@@ -235,6 +253,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
     _add_window(parser)
     parser.add_argument("--overwrite", action="store_true", help="start over in that folder")
+    _add_trust(parser)
     parser.set_defaults(run=_predict)
 
 
@@ -246,19 +265,35 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("segmenter", help="a run or a segmenter file")
-    parser.add_argument("--format", choices=["onnx"], default="onnx")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--format", choices=_FORMATS, default=_FORMATS[0])
+    parser.add_argument("--out", type=Path, metavar="FILE", help="with --compare, a folder")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="for onnx-int8: pictures like those of use"
+    )
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, help="largest difference of probabilities"
     )
     parser.add_argument("--no-verify", action="store_true", help="skip the parity check")
-    parser.set_defaults(run=_export)
+    parser.add_argument(
+        "--compare", nargs="*", choices=_FORMATS, metavar="FORMAT", help="measure all, or these"
+    )
+    parser.add_argument("--data", metavar="NAME", help="for --compare: data set for accuracy")
+    parser.add_argument("--root", metavar="DIR", help="where the data set is")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="key=value", help="data set setting"
+    )
+    parser.add_argument("--split", choices=["train", "dev", "test", "all"], default="dev")
+    parser.add_argument("--protocol", choices=_PROTOCOLS, default=_PROTOCOLS[0], metavar="NAME")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured here")
+    nothing = dict.fromkeys(("boxes", "size", "context", "levels", "workers", "refine", "match_on"))
+    parser.set_defaults(run=_export, trust=True, trivial=False, jitter=0.0, shift=0.0, **nothing)
 
 
 def _export(options: argparse.Namespace) -> int:
-    from segan import commands
+    from segan import export_commands
 
-    return commands.export_segmenter(options)
+    return export_commands.export_segmenter(options)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

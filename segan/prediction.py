@@ -29,7 +29,7 @@ from segan.data.inspection import Skipped, require_readable
 from segan.errors import ConfigError
 from segan.evaluation.polarity import Named
 from segan.evaluation.rows import native_regions, probability_in_boxes
-from segan.export import WholePicture
+from segan.exporting.whole import WholePicture
 from segan.files import written_aside
 from segan.opening import Opened, open_segmenter
 from segan.overlay import MASK_COLOR, index_image, label_overlay, overlay, palette
@@ -109,6 +109,7 @@ def predict(
     boxes: Path | None = None,
     window: WindowSpec | None = None,
     overwrite: bool = False,
+    trust: bool = False,
 ) -> Summary:
     """Segments image files and folders of them, at any depth.
 
@@ -119,19 +120,20 @@ def predict(
     common, without suffix; with it in folders where two pictures differ in suffix alone.
 
     Args:
-        model: A segmenter file, a run directory, an exported `.onnx` file, or the name of a
+        model: A segmenter file, a run directory, an exported file, or the name of a
             training-free segmenter; of unnamed regions, the rarer along the border is the object.
         sources: Image files and folders.
         out: A new or empty folder, or one from an earlier run of the same command.
         boxes: Boxes to look into, as `read_boxes` takes; the mask stays inside them.
         window: The windows around boxes, for a model that has none of its own.
         overwrite: Start over in a folder from an earlier run.
+        trust: Allow exported files that can run code of whoever made them.
 
     Raises:
         ConfigError: A path, the model, a box or the folder is wrong; nothing is written.
         DataError: More than max(10 files, 20 %) of the images cannot be read, or none can.
     """
-    opened = open_segmenter(str(model))
+    opened = open_segmenter(str(model), trust=trust)
     partition = isinstance(opened.segmenter, RegionSegmenter | PartitionSegmenter)
     if partition and boxes:
         raise ConfigError(f"{opened.name} has unnamed regions, not objects; leave out --boxes")
