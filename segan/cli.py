@@ -170,8 +170,8 @@ def _train(options: argparse.Namespace) -> int:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "segmenter",
-        help="a run, a segmenter or exported file, a training-free one such as otsu, hf://OWNER/NAME "
-        "of the Hugging Face Hub, or predictions",
+        help="a run, a segmenter or exported file, a training-free one such as otsu, "
+        "hf://OWNER/NAME of the Hugging Face Hub, or predictions",
     )
     parser.add_argument("--data", required=True, metavar="NAME", help="data set, such as dsb2018")
     parser.add_argument("--root", metavar="DIR", help="where the data set is")

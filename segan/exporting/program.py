@@ -4,8 +4,6 @@ Reading either runs code of whoever wrote it: torch.export.load unpickles and ev
 compiled package is machine code. They are opened for those who trust their source only.
 """
 
-import contextlib
-import io
 import json
 import zipfile
 from pathlib import Path
@@ -87,15 +85,21 @@ def require_compiler() -> None:
 
 
 def write_compiled(model: WholePicture, path: Path, metadata: Tree) -> None:
-    """Compiles for this machine's CPU into .aot.pt2; parity is not looked at."""
-    with contextlib.redirect_stderr(io.StringIO()):
+    """Compiles for this machine's CPU into .aot.pt2; parity is not looked at.
+
+    Raises:
+        ConfigError: The compiler fails.
+    """
+    entries = json.dumps(entries_of(metadata))
+    program = traced(model)
+    try:
         torch._inductor.aoti_compile_and_package(
-            traced(model),
+            program,
             package_path=str(path),
-            inductor_configs={
-                "aot_inductor.metadata": {_KEY: json.dumps(entries_of(metadata))},
-            },
+            inductor_configs={"aot_inductor.metadata": {_KEY: entries}},
         )
+    except RuntimeError as error:
+        raise ConfigError(f"AOTInductor cannot compile: {_first_line(error)}") from None
 
 
 def open_compiled(path: Path) -> OpenFile:
