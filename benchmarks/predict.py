@@ -27,7 +27,7 @@ from segan.checkpoint import save_segmenter
 from segan.evaluation.results import git_commit
 from segan.networks import UNetConfig
 from segan.opening import open_segmenter
-from segan.predict import predict
+from segan.prediction import predict
 from segan.predicting.pipeline import BATCH
 from segan.segmenter import MaskSegmenter
 
