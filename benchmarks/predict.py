@@ -27,8 +27,8 @@ from segan.checkpoint import save_segmenter
 from segan.evaluation.results import git_commit
 from segan.networks import UNetConfig
 from segan.opening import open_segmenter
-from segan.prediction import predict
 from segan.predicting.pipeline import BATCH
+from segan.prediction import predict
 from segan.segmenter import MaskSegmenter
 
 RESULTS = Path(__file__).resolve().parent / "results" / "predict"

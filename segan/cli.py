@@ -1,4 +1,4 @@
-"""The command line: `segan train | evaluate | predict | export | report | data | leaderboard`.
+"""The command line: `segan train | evaluate | predict | export | report | serve | data | ...`.
 
 Reading arguments and printing help import neither torch nor pydantic; a command does, once it is
 known to be well formed.
@@ -61,9 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"segan {__version__}")
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(_verb(verbs, "train", "train a segmenter on unlabeled pictures", texts.TRAIN))
-    _add_evaluate(
-        _verb(verbs, "evaluate", "score a segmenter against ground truth", texts.EVALUATE)
-    )
+    _add_evaluate(_verb(verbs, "evaluate", "score a segmenter against truth", texts.EVALUATE))
     _add_predict(_verb(verbs, "predict", "write masks for pictures", texts.PREDICT))
     _add_export(_verb(verbs, "export", "write a segmenter as ONNX, OpenVINO, ...", texts.EXPORT))
     _add_report(_verb(verbs, "report", "what runs did, as one web page", texts.REPORT))
@@ -334,7 +332,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--json", type=Path, metavar="FILE", help="write the report here")
     check.set_defaults(run=_data, function="check")
-    get = _verb(verbs, "get", "fetch a data set", _DATA_GET)
+    get = _verb(verbs, "get", "fetch a data set", texts.DATA_GET)
     get.add_argument("name", metavar="NAME", help="data set, such as cub200")
     get.add_argument("--out", type=Path, metavar="DIR", help="new folder (default: data/NAME)")
     get.add_argument("--url", help="archive to fetch instead of the set's own")

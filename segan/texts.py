@@ -73,7 +73,7 @@ Data sets: which there are, how they are laid out, whether a copy is sound, and 
   segan data check --data camvid --root PATH/TO/CamVid
   segan data get cub200 --out data/cub200
 """
-_DATA_GET = """\
+DATA_GET = """\
 Fetch a data set's public files, check their digests and unpack them into a new folder.
 
 Run again, a stopped transfer goes on. For a mirror, or a set that has no file of known digest, give
