@@ -305,7 +305,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--max-megabytes", type=float, default=32, metavar="MB", help="of a picture's file (32)"
     )
     parser.add_argument(
-        "--max-megapixels", type=float, default=12, metavar="MP", help="of a picture (12)"
+        "--max-megapixels", type=float, default=4, metavar="MP", help="of a picture (4)"
     )
     parser.set_defaults(run=_serve)
 

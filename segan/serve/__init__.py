@@ -15,7 +15,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     max_megabytes: float = 32,
-    max_megapixels: float = 12,
+    max_megapixels: float = 4,
     ready: Callable[[str], None] = print,
 ) -> None:
     """Serve until interrupted.
