@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import default_collate
 
-from segan import api, config, data
+from segan import config, data, runs
 from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.data.loading import Draws
 from segan.data.views import CutPasteView
@@ -78,7 +78,7 @@ def run_row(name: str, seed: int) -> dict[str, object]:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            results = api.train(run, Path(folder), trivial=False)
+            results = runs.train(run, Path(folder), trivial=False)
         except DivergenceError as error:
             return {"row": name, "seed": seed, "error": str(error)}
         loaded = load_segmenter(Path(folder) / FILE_NAME)
@@ -114,9 +114,9 @@ def label_free_scores(segmenter: torch.nn.Module, run: RunConfig) -> dict[str, f
     }
 
 
-def load_spec(run: RunConfig) -> api.WindowSpec:
+def load_spec(run: RunConfig) -> runs.WindowSpec:
     """The windows of a run."""
-    return api.WindowSpec(
+    return runs.WindowSpec(
         size=run.method.size, context=run.method.context, square=run.method.square
     )
 

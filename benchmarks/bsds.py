@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from segan import api, config, data, methods
+from segan import config, data, methods, scoring
 from segan.checkpoint import FILE_NAME, save_segmenter
 from segan.data.datasets.bsds500 import Bsds500, Bsds500Config
 from segan.data.loading import Draws
@@ -58,7 +58,7 @@ def trained(name: str, root: Path, seed: int, runs: Path) -> Path:
     out = runs / f"bsds500-{name}-{seed}"
     is_new = not (out / FILE_NAME).exists()
     started = time.perf_counter()
-    api.train(settings(name, root, seed), out, trivial=False)
+    runs.train(settings(name, root, seed), out, trivial=False)
     if is_new:
         (out / "seconds.txt").write_text(f"{time.perf_counter() - started:.0f}\n")
     return out / FILE_NAME
@@ -102,7 +102,7 @@ def source(name: str, root: Path, seed: int, runs: Path) -> tuple[Row, float]:
             opened = open_segmenter(str(initialised(root, seed, Path(folder))))
         else:
             opened = open_segmenter(base)
-    row = api.row_of(opened)
+    row = scoring.row_of(opened)
     return (refined(row, how, scale=opened.scale), 1.0) if how else (row, opened.scale)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-from segan import api, config
+from segan import config, runs
 from segan.errors import DivergenceError
 from segan.training.config import RunConfig
 
@@ -51,7 +51,7 @@ def provoke(name: str) -> None:
     tree = config.override(config.read_tree(ROOT / "configs" / file), [*wrong, *common])
     with tempfile.TemporaryDirectory() as folder:
         try:
-            api.train(config.build(RunConfig, tree), Path(folder), trivial=False)
+            runs.train(config.build(RunConfig, tree), Path(folder), trivial=False)
         except DivergenceError as error:
             print(f"{name}: {error}")
         last = sorted((Path(folder) / "samples").glob("*.png"))[-1]

@@ -8,7 +8,7 @@ imported when the first of them is looked up, not by `import segan`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segan.library import (
+    from segan.api import (
         PictureSegmenter,
         evaluate,
         export,
@@ -39,9 +39,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from segan import library
+    from segan import api
 
-    return getattr(library, name)
+    return getattr(api, name)
 
 
 def __dir__() -> list[str]:

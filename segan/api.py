@@ -1,450 +1,219 @@
-"""What the command line does, as functions: train and evaluate."""
+"""The command line as Python functions; `import segan` offers them as its own.
 
-import hashlib
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
-from itertools import groupby
+Each calls what the command of its name calls, with the same arguments under the same names.
+"""
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from rich.console import Console
+from torch import Tensor
 
-from segan import config as configuration
-from segan import data, methods
-from segan.checkpoint import FILE_NAME, load_segmenter, save_segmenter
-from segan.data.datasets.folder import FolderConfig
-from segan.data.guesses import Guessed
-from segan.data.images import one_line
-from segan.data.loading import Cached
-from segan.data.sample import Dataset, Split
-from segan.data.scenes import doubts_about
-from segan.data.views import Units
-from segan.errors import ConfigError, DataError, DivergenceError
-from segan.evaluation.annotated import evaluate_annotated
-from segan.evaluation.cases import Cases
-from segan.evaluation.foreground import compare, trivial_rows
-from segan.evaluation.results import Evaluation, git_commit, table
-from segan.evaluation.rows import Row
-from segan.evaluation.semantic import control_rows, evaluate_semantic
-from segan.files import written_aside
-from segan.guessing import FOLDER as GUESSES
-from segan.guessing import Teacher, open_teacher, with_guesses
-from segan.methods.base import Method
-from segan.methods.partitions import PARTITION_ROWS
-from segan.methods.self_training import SelfTrainingConfig
-from segan.opening import Opened, opened
-from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
-from segan.training.compiling import compile_segmenter
+from segan import commands, export_commands, runs
+from segan.errors import ConfigError
+from segan.evaluation.polarity import Named
+from segan.evaluation.results import Evaluation
+from segan.evaluation.rows import AtScale
+from segan.exporting.formats import ExportReport
+from segan.exporting.whole import WholePicture
+from segan.hub import from_pretrained, push_to_hub, save_pretrained
+from segan.opening import Opened, open_segmenter
+from segan.prediction import predict
+from segan.segmenter import PartitionSegmenter, RegionSegmenter, WindowSpec
 from segan.training.config import RunConfig
-from segan.training.directory import ROUNDS, check_directory, claimed
-from segan.training.environment import ENVIRONMENT_NAME, environment
-from segan.training.precision import build_accelerator
-from segan.training.restarts import Restarts
-from segan.training.trainer import Trainer
 
-# Training windows looked at to find the scale of whole pictures.
-_MOST_WINDOWS = 1000
+__all__ = [
+    "PictureSegmenter",
+    "evaluate",
+    "export",
+    "from_pretrained",
+    "load",
+    "predict",
+    "push_to_hub",
+    "save_pretrained",
+    "train",
+]
 
-# From the least to the most that training can be told.
-SUPERVISIONS = ("none", "backgrounds", "boxes", "masks")
 
-_TRUTHS = {"masks", "instances", "annotations", "classes"}
-_REGION_CONTROLS = ("one_region", "kmeans_lab", "felzenszwalb")
+class PictureSegmenter(AtScale):
+    """A segmenter of whole pictures at their own size, from `segan.load`.
+
+    Called with images [N, 3, H, W] in [0, 1] it gives regions [N, K, H, W] that sum to one.
+
+    Attributes:
+        opened: The segmenter itself and what is known of it: windows, supervision, sha256, ...
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__(opened.segmenter, opened.scale)
+        self.opened = opened
+
+    @torch.inference_mode()
+    def maps(self, pictures: Tensor) -> Tensor:
+        """Masks of 0 and 1 or, of unnamed regions, their numbers, as `segan predict` writes them.
+
+        Args:
+            pictures: uint8 [N, H, W, 3], RGB, on any device.
+
+        Returns:
+            Integers [N, H, W], on the segmenter's device.
+        """
+        if isinstance(self.segmenter, PartitionSegmenter):
+            images = pictures.permute(0, 3, 1, 2).float() / 255
+            return torch.stack([self.segmenter.partition(image) for image in images])
+        segmenter = self.segmenter
+        if segmenter.foreground is None and not isinstance(segmenter, RegionSegmenter):
+            segmenter = Named(segmenter)
+        whole = WholePicture(segmenter, scale=self.scale)
+        maps: Tensor
+        maps, _ = whole(pictures.to(self.opened.device))
+        return maps
+
+
+def load(source: str | Path, *, trust: bool = False) -> PictureSegmenter:
+    """A segmenter, ready for whole pictures, on the GPU if there is one.
+
+    Args:
+        source: A run directory, a segmenter file, an exported file, the name of a training-free
+            segmenter such as "otsu", or hf://OWNER/NAME[@REVISION] for one of the Hub.
+        trust: Allow exported files that can run code of whoever made them (.pt2, .aot.pt2).
+
+    Raises:
+        ConfigError: There is none, or it cannot be read, or is not to be trusted.
+    """
+    return PictureSegmenter(open_segmenter(str(source), trust=trust)).eval()
 
 
 def train(
-    config: RunConfig, out: Path, *, overwrite: bool = False, trivial: bool = True
+    config: str | Path | RunConfig,
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    method: str | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Evaluation]:
-    """Train a segmenter, or continue the run that is in `out`, and evaluate it.
+    """Trains a segmenter, or continues the run in `out`, and evaluates it: `segan train`.
 
     Args:
-        config: The run.
-        out: Its directory; made if missing.
-        overwrite: Remove a run that is there and start anew.
-        trivial: Also score the trivial guesses.
+        config: A YAML file, a folder of images, or a run as `segan.training.config` has it.
+        out: The run directory; made if missing.
+        overrides: "key.sub=value" each; they replace the file's.
+        method: For a folder of images.
+        overwrite: Replace the run that is there.
 
     Returns:
-        Evaluations by name, when the data has ground truth: the segmenter's and the trivial ones'.
+        Evaluations by name where the data has ground truth: the segmenter's and trivial guesses'.
 
     Raises:
-        ConfigError: `out` holds something else or another run, or is being trained in, or the
-            configuration cannot work.
-        DataError: Nothing is left to train on.
-        DivergenceError: Losses stayed non-finite, or the masks collapsed, more often than
-            `train.health.restarts` allows.
-        Interrupted: A signal came; the state was saved.
+        SeganError: As `segan train` would exit, with the same line.
     """
-    tree = configuration.as_tree(config)
-    check_directory(out, tree, overwrite=overwrite)
-    _require_outside(config, out)
-    dataset = data.build(config.data, "train")
-    accelerator = build_accelerator(config.train.precision)
-    held_out = _held_out(config, dataset)
-    teacher = None
-    if isinstance(config.method, SelfTrainingConfig):
-        dataset, teacher = _second_stage(
-            config, config.method, dataset, out, accelerator, overwrite=overwrite
-        )
-        overwrite = False
-    restarts = Restarts(out, config.train.seed, config.train.health.restarts, anew=overwrite)
-    trainer = _build_trainer(config, dataset, teacher, accelerator, out, restarts)
-    # Nothing is written before everything that can be wrong has been looked at.
-    with claimed(out, tree, overwrite=overwrite, accelerator=accelerator):
-        was_finished = trainer.resume() and trainer.step == trainer.num_steps
-        if accelerator.is_main_process and not was_finished:
-            made_with = environment(accelerator.device, accelerator.num_processes)
-            write_json(out / ENVIRONMENT_NAME, made_with)
-        while not _ran(trainer, restarts, accelerator):
-            trainer = _build_trainer(config, dataset, teacher, accelerator, out, restarts)
-        if not accelerator.is_main_process:
-            return {}
-        # A finished run keeps its file, whose header says what made it.
-        if not (was_finished and _can_be_loaded(out / FILE_NAME)):
-            trainer.write_segmenter(out / FILE_NAME, trainer.ema.segmenter, trainer.images_seen)
-        if held_out is None:
-            return {}
-        return evaluate_run(config, out, held_out, trivial=trivial)
+    if not isinstance(config, RunConfig):
+        config = commands.run_config(Path(config), overrides, method=method)
+    elif overrides or method:
+        raise ConfigError("overrides and method go with a file or folder, not a RunConfig")
+    return runs.train(config, Path(out), overwrite=overwrite)
 
 
-def _ran(trainer: Trainer, restarts: Restarts, accelerator: Accelerator) -> bool:
-    """Whether a run came to its end; False if it collapsed and may start anew."""
-    try:
-        trainer.run()
-    except DivergenceError as error:
-        if not restarts.is_allowed:
-            raise
-        restarts.note(str(error))
-        if accelerator.is_main_process:
-            restarts.retire()
-        trainer.console.warn(
-            f"{error}; fresh start {restarts.count} of {restarts.most}, seed {restarts.seed}"
-        )
-        accelerator.wait_for_everyone()
-        return False
-    return True
-
-
-def _second_stage(
-    config: RunConfig,
-    method: SelfTrainingConfig,
-    dataset: Dataset,
-    out: Path,
-    accelerator: Accelerator,
+def evaluate(
+    segmenter: str | Path,
+    data: str,
     *,
-    overwrite: bool,
-) -> tuple[Guessed, Teacher]:
-    """The training pictures with their teacher's masks; earlier rounds are trained first."""
-    teacher = open_teacher(method)
-    with claimed(out, configuration.as_tree(config), overwrite=overwrite, accelerator=accelerator):
-        if method.rounds > 1:
-            before = out / ROUNDS / f"{method.rounds - 1}"
-            earlier = replace(method, rounds=method.rounds - 1)
-            unscored = replace(config.evaluation, split="none")
-            train(replace(config, method=earlier, evaluation=unscored), before)
-            windows = method.view.windows
-            teacher = open_teacher(replace(method, teacher=str(before), teacher_windows=windows))
-        if accelerator.is_main_process:
-            with_guesses(dataset, method, teacher, out / GUESSES)
-        accelerator.wait_for_everyone()
-        return with_guesses(dataset, method, teacher, out / GUESSES), teacher
-
-
-def _build_trainer(
-    given: RunConfig,
-    dataset: Dataset,
-    teacher: Teacher | None,
-    accelerator: Accelerator,
-    out: Path,
-    restarts: Restarts,
-) -> Trainer:
-    """The trainer of a run, or of its present fresh start."""
-    config = replace(given, train=replace(given.train, seed=restarts.seed))
-    torch.manual_seed(config.train.seed)
-    method = methods.build(config.method)
-    require(dataset, method)
-    cached = Cached(dataset, config.train.cache_megabytes, with_truth="masks" in method.view.needs)
-    units = method.view.units(cached)
-    if accelerator.is_main_process:
-        report_skipped(dataset, units)
-        report_doubts(cached, method)
-    if not units.items:
-        reason = units.skipped[0] if units.skipped else "its pictures have no boxes"
-        raise DataError(f"nothing to train on in {dataset.name}: {reason}")
-    if config.train.compile:
-        compile_segmenter(method.segmenter)
-    window = _whole_picture_scale(method, cached, units)
-    facts = {
-        "config": configuration.as_tree(config),
-        "data": _fingerprint(cached, units, method),
-        "precision": accelerator.mixed_precision,
-    }
-    if teacher:
-        facts["teacher"] = teacher.facts()
-    write = partial(_write_segmenter, config, dataset, method, teacher, window, restarts.count)
-    return Trainer(method, cached, units, config.train, accelerator, out, facts, write)
-
-
-def _write_segmenter(
-    config: RunConfig,
-    dataset: Dataset,
-    method: Method,
-    teacher: Teacher | None,
-    window: WindowSpec | None,
-    num_restarts: int,
-    path: Path,
-    segmenter: Segmenter,
-    images_seen: int,
-) -> None:
-    assert isinstance(segmenter, MaskSegmenter | RegionSegmenter)
-    settings = configuration.as_tree(config)["method"]
-    save_segmenter(
-        path,
-        segmenter,
-        network=settings["network"],
-        num_regions=settings.get("num_regions", 2),
-        window=window,
-        scale=None if window else method.picture_scale(),
-        provenance=_provenance(config, dataset, method, teacher, images_seen)
-        | {"restarts": num_restarts},
-    )
-
-
-def _can_be_loaded(path: Path) -> bool:
-    try:
-        load_segmenter(path)
-    except ConfigError:
-        return False
-    return True
-
-
-def _require_outside(config: RunConfig, out: Path) -> None:
-    """Raises ConfigError if a folder of images would come to hold the run's own pictures."""
-    if isinstance(config.data, FolderConfig):
-        root = config.data.root.expanduser().resolve()
-        if out.resolve().is_relative_to(root):
-            raise ConfigError(
-                f"--out {out} lies inside data.root, and its sample pictures would become data; "
-                "name a folder elsewhere"
-            )
-
-
-def _held_out(config: RunConfig, dataset: Dataset) -> Dataset | None:
-    """What is scored after training on `dataset`, looked for before it; None without truth."""
-    split = config.evaluation.split
-    if split == "none" or not dataset.provides & _TRUTHS:
-        return None
-    return data.build(config.data, split)
-
-
-def evaluate_run(
-    config: RunConfig, out: Path, dataset: Dataset, *, trivial: bool = True
+    root: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    split: str = "test",
+    protocol: str = "foreground",
+    boxes: str | Path | None = None,
+    jitter: float = 0.0,
+    shift: float = 0.0,
+    window: WindowSpec | None = None,
+    limit: int | None = None,
+    levels: int | None = None,
+    workers: int | None = None,
+    refine: str | None = None,
+    match_on: str | None = None,
+    trivial: bool = False,
+    trust: bool = False,
 ) -> dict[str, Evaluation]:
-    """Score the segmenter of a run beside the trivial rows; writes evaluation.json and .csv.
-
-    People's segmentations are scored by the protocol "regions"; classes, and masks where regions
-    have no names, by "semantic"; other masks by "foreground".
+    """Scores a segmenter against ground truth: `segan evaluate`.
 
     Args:
-        config: The run.
-        out: Its directory.
-        dataset: The split that `config.evaluation` names; provides some ground truth.
+        segmenter: As for `load`; for regions and boundaries also a folder of predictions.
+        data: Name of the data set.
+        root: Where it is.
+        settings: Its other settings, by name.
+        split: "train", "dev", "test" or "all".
+        protocol: "foreground", "semantic", "regions", "boundaries" or "instances".
+        boxes: "gt" or a file: score windows around boxes.
+        jitter: Move box sides by up to so much of them.
+        shift: Move window centres by up to so much of the box.
+        window: For segmenters without their own.
+        limit: Only the first so many pictures.
+        levels: Scales per picture, for regions and boundaries.
+        workers: Processes that score, likewise.
+        refine: "crf", "ucm" or "crf+ucm", likewise.
+        match_on: The split on which regions are matched to classes, for semantic.
         trivial: Also score the trivial guesses.
-    """
-    loaded = opened(load_segmenter(out / FILE_NAME), name=str(out), label="segan")
-    if "annotations" in dataset.provides:
-        results = _score_regions(config, loaded, dataset, trivial=trivial)
-    elif "classes" in dataset.provides or isinstance(loaded.segmenter, RegionSegmenter):
-        results = _score_classes(config, loaded, dataset, trivial=trivial)
-    else:
-        results = _score_foreground(config, loaded, dataset, trivial=trivial)
-    write_results(out / "evaluation.json", results)
-    first = next(iter(results.values()))
-    with written_aside(out / "evaluation.csv") as aside:
-        first.write_csv(aside)
-    return results
+        trust: As for `load`.
 
-
-def _score_regions(
-    config: RunConfig, loaded: Opened, dataset: Dataset, *, trivial: bool
-) -> dict[str, Evaluation]:
-    rows = {"segan": row_of(loaded)}
-    if trivial:
-        rows |= {name: Row(segmenter=PARTITION_ROWS[name]()) for name in _REGION_CONTROLS}
-    return as_whole(
-        evaluate_annotated(
-            rows,
-            dataset,
-            kind="regions",
-            split=_scored_split(config),
-            scale=loaded.scale,
-            limit=config.evaluation.limit,
-        )
-    )
-
-
-def _score_classes(
-    config: RunConfig, loaded: Opened, dataset: Dataset, *, trivial: bool
-) -> dict[str, Evaluation]:
-    rows = {"segan": row_of(loaded)}
-    if trivial:
-        rows |= control_rows(data.build(config.data, "train"), loaded.num_regions or 2)
-    return as_whole(
-        evaluate_semantic(
-            rows,
-            dataset,
-            split=_scored_split(config),
-            limit=config.evaluation.limit,
-            scale=loaded.scale,
-        )
-    )
-
-
-def _scored_split(config: RunConfig) -> Split:
-    assert config.evaluation.split != "none"
-    return config.evaluation.split
-
-
-def _score_foreground(
-    config: RunConfig, loaded: Opened, dataset: Dataset, *, trivial: bool
-) -> dict[str, Evaluation]:
-    split, row = _scored_split(config), row_of(loaded)
-    results: dict[str, Evaluation] = {}
-    if loaded.window is not None and "boxes" in dataset.provides:
-        which = Cases(
-            windows="box",
-            spec=loaded.window,
-            shift=config.evaluation.shift,
-            box_jitter=config.evaluation.box_jitter,
-            limit=config.evaluation.limit,
-        )
-        rows = {"segan": row} | (trivial_rows(which) if trivial else {})
-        results = compare(rows, dataset, which, split=split)
-    whole = Cases(scale=loaded.scale, limit=config.evaluation.limit)
-    rows = {"segan": replace(row, clip=False)} | (trivial_rows(whole) if trivial else {})
-    pictures = compare(rows, dataset, whole, split=split)
-    return results | as_whole(pictures)
-
-
-def row_of(found: Opened) -> Row:
-    """A segmenter as a row of a comparison; one that knows of boxes ends at them."""
-    return Row(
-        segmenter=found.segmenter,
-        clip=found.window is not None or found.given_boxes,
-        supervision=found.supervision,
-        sha256=found.sha256,
-        train_box_source=found.box_source,
-    )
-
-
-def require(dataset: Dataset, method: Method) -> None:
-    """Make sure that a data set provides what a method needs.
+    Returns:
+        Evaluations by name, the segmenter's first.
 
     Raises:
-        ConfigError: It does not.
+        SeganError: As `segan evaluate` would exit, with the same line.
     """
-    missing = method.view.needs - dataset.provides
-    if missing:
-        raise ConfigError(
-            f"{method.name} needs {', '.join(sorted(missing))}; data set {dataset.name!r} "
-            f"provides {', '.join(sorted(dataset.provides))}"
+    return commands.scored(
+        Namespace(
+            segmenter=str(segmenter),
+            data=data,
+            root=None if root is None else str(root),
+            set=[f"{key}={value}" for key, value in (settings or {}).items()],
+            split=split,
+            protocol=protocol,
+            boxes=None if boxes is None else str(boxes),
+            jitter=jitter,
+            shift=shift,
+            size=None if window is None else window.size,
+            context=None if window is None else window.context,
+            limit=limit,
+            levels=levels,
+            workers=workers,
+            refine=refine,
+            match_on=match_on,
+            trivial=trivial,
+            trust=trust,
         )
+    )
 
 
-def _whole_picture_scale(method: Method, dataset: Cached, units: Units) -> WindowSpec | None:
-    """The method's windows, with the median scale at which training saw the pictures."""
-    if method.window is None:
-        return None
-    some = units.items[:: -(-len(units.items) // _MOST_WINDOWS)]
-    windows = [method.view.window(dataset.outline(i), unit) for i, unit in some]
-    sides = [math.sqrt(window.width * window.height) for window in windows if window]
-    return replace(method.window, scale=float(np.median([method.window.size / s for s in sides])))
+def export(
+    segmenter: str | Path,
+    out: str | Path,
+    *,
+    format: str = "onnx",
+    verify: bool = True,
+    tolerance: float = 1e-4,
+    pictures: str | Path | None = None,
+) -> ExportReport:
+    """Writes a segmenter as one file that needs no training code: `segan export`.
 
+    Args:
+        segmenter: A run directory, a segmenter file or hf://OWNER/NAME.
+        out: The file.
+        format: "onnx", "onnx-int8", "openvino", "pt2" or "aot".
+        verify: Compare the file with the segmenter; one that differs is not kept.
+        tolerance: Largest difference of a probability that passes.
+        pictures: A folder of pictures, for int8.
 
-def _fingerprint(dataset: Cached, units: Units, method: Method) -> str:
-    """A hash of what is trained on: names and sizes of pictures, units and their boxes."""
-    digest = hashlib.sha256()
-    for index, items in groupby(units.items, key=lambda item: item[0]):
-        sample = dataset.outline(index)
-        boxes = None if sample.boxes is None else sample.boxes.tolist()
-        facts = [sample.name, list(sample.image.shape), [unit for _, unit in items], boxes]
-        digest.update(json.dumps(facts).encode() + b"\n")
-    if "backgrounds" in method.view.needs:
-        for index in range(len(dataset.backgrounds)):
-            sample = dataset.backgrounds.outline(index)
-            digest.update(json.dumps([sample.name, list(sample.image.shape)]).encode() + b"\n")
-    return digest.hexdigest()
-
-
-def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
-    """Name the pictures that a data set leaves out, and count the objects that training does."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    pictures = getattr(dataset, "skipped", ())
-    for name, reason in pictures:
-        console.print(f"skipped {one_line(name)}: {reason}", markup=False)
-    if pictures:
-        console.print(f"skipped {len(pictures)} unreadable picture{'s'[: len(pictures) - 1]}")
-    if units is not None and units.skipped:
-        count, total = len(units.skipped), len(units.skipped) + len(units.items)
-        console.print(
-            f"skipped {count} of {total} {units.noun}; the first: {units.skipped[0]}", markup=False
-        )
-
-
-def report_doubts(dataset: Dataset, method: Method) -> None:
-    """Warn of object-free pictures that do not look as if they would serve a method."""
-    if "backgrounds" in method.view.needs:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        for doubt in doubts_about(dataset):
-            console.print(f"warning: {doubt}", markup=False)
-
-
-def _provenance(
-    config: RunConfig, dataset: Dataset, method: Method, teacher: Teacher | None, images_seen: int
-) -> dict[str, Any]:
-    used = {method.supervision} | ({teacher.opened.supervision} if teacher else set())
-    return {
-        "method": config.method.type,
-        "dataset": dataset.name,
-        "supervision": {"train": max(used, key=SUPERVISIONS.index)},
-        "box_source": dataset.box_source,
-        "images_seen": images_seen,
-        "seed": config.train.seed,
-        "git_commit": git_commit(),
-    } | ({"teacher": teacher.facts()} if teacher else {})
-
-
-_WHOLE = "whole pictures: "
-
-
-def as_whole(results: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
-    """Evaluations named as those of whole pictures, beside which windows may stand."""
-    return {_WHOLE + name: found for name, found in results.items()}
-
-
-def show(results: Mapping[str, Evaluation], console: Console) -> None:
-    """Print evaluations as tables: windows around boxes, then whole pictures."""
-    windows = {name: e for name, e in results.items() if not name.startswith(_WHOLE)}
-    whole = {n.removeprefix(_WHOLE): e for n, e in results.items() if n.startswith(_WHOLE)}
-    for title, rows in (("windows around boxes", windows), ("whole pictures", whole)):
-        if rows:
-            first = next(iter(rows.values()))
-            console.print(table(rows, title=f"{first.dataset}, {first.split} split, {title}"))
-
-
-def write_results(out: Path, results: Mapping[str, Evaluation]) -> None:
-    """Write evaluation.json: the first evaluation's keys, and the others' under "others"."""
-    first, *others = results
-    tree = results[first].as_tree() | {"others": {n: results[n].as_tree() for n in others}}
-    write_json(out, tree)
-
-
-def write_json(out: Path, tree: Mapping[str, Any]) -> None:
-    """Write JSON values, whole or not at all."""
-    with written_aside(out) as aside:
-        aside.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    Raises:
+        SeganError: As `segan export` would exit, with the same line; ParityError if it differs.
+    """
+    return export_commands.exported(
+        str(segmenter),
+        Path(out),
+        format=format,
+        verify=verify,
+        tolerance=tolerance,
+        pictures=None if pictures is None else Path(pictures),
+    )

@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import PartialState
 from rich.console import Console
 
-from segan import api, config, data, prediction
+from segan import config, data, prediction, runs, scoring
 from segan import serve as serving
 from segan.checkpoint import FILE_NAME
 from segan.config import settings
@@ -65,9 +65,9 @@ def train(
     if dry_run:
         print(config.to_yaml(config.as_tree(run)), end="")
         return 0
-    results = api.train(run, out, overwrite=overwrite)
+    results = runs.train(run, out, overwrite=overwrite)
     if PartialState().is_main_process:
-        api.show(results, _OUT)
+        scoring.show(results, _OUT)
         _OUT.print(f"segmenter: {out / 'segmenter.safetensors'}   pictures: {out / 'samples'}")
     return 0
 
@@ -157,9 +157,9 @@ def evaluate(options: argparse.Namespace) -> int:
     _require_file(options.json, ".json")
     _require_file(options.csv, ".csv")
     results = scored(options)
-    api.show(results if options.boxes else api.as_whole(results), _OUT)
+    scoring.show(results if options.boxes else scoring.as_whole(results), _OUT)
     if options.json:
-        api.write_results(options.json, results)
+        scoring.write_results(options.json, results)
     if options.csv:
         with written_aside(options.csv) as aside:
             next(iter(results.values())).write_csv(aside)
@@ -189,7 +189,7 @@ def _evaluate_foreground(options: argparse.Namespace) -> dict[str, Evaluation]:
         shift=options.shift,
         limit=options.limit,
     )
-    rows = {opened.label: api.row_of(opened)}
+    rows = {opened.label: scoring.row_of(opened)}
     if options.trivial:
         rows |= {name: found for name, found in trivial_rows(which).items() if name not in rows}
     return compare(rows, dataset, which, split=options.split)
@@ -199,7 +199,7 @@ def _evaluate_semantic(options: argparse.Namespace) -> dict[str, Evaluation]:
     _refuse(options, *_BOX_OPTIONS, "levels", "workers", "refine")
     opened = open_segmenter(options.segmenter, trust=options.trust)
     dataset = _scored_split(options)
-    rows = {opened.label: api.row_of(opened)}
+    rows = {opened.label: scoring.row_of(opened)}
     if options.trivial:
         # As many clusters as the segmenter has, or as there are classes.
         count = opened.num_regions or len(class_names_of(dataset))
@@ -216,7 +216,7 @@ def _evaluate_semantic(options: argparse.Namespace) -> dict[str, Evaluation]:
 def _evaluate_instances(options: argparse.Namespace) -> dict[str, Evaluation]:
     _refuse(options, *_BOX_OPTIONS, "levels", "workers", "refine", "match_on", "trivial")
     opened = open_segmenter(options.segmenter, trust=options.trust)
-    rows = {opened.label: api.row_of(opened)}
+    rows = {opened.label: scoring.row_of(opened)}
     dataset = _scored_split(options)
     return evaluate_instances(
         rows, dataset, split=options.split, limit=options.limit, scale=opened.scale
@@ -233,7 +233,7 @@ def _evaluate_annotated(options: argparse.Namespace) -> dict[str, Evaluation]:
         _refuse(options, "levels", "refine")
     else:
         opened = open_segmenter(options.segmenter, trust=options.trust)
-        label, scale, source = opened.label, opened.scale, api.row_of(opened)
+        label, scale, source = opened.label, opened.scale, scoring.row_of(opened)
         if options.refine:
             source = refined(source, options.refine, scale=scale)
             label, scale = f"{label} + {options.refine}", 1.0
@@ -275,7 +275,7 @@ def _refuse(options: argparse.Namespace, *names: str) -> None:
 
 def _scored_split(options: argparse.Namespace) -> Dataset:
     dataset = _dataset(options, options.split)
-    api.report_skipped(dataset)
+    runs.report_skipped(dataset)
     return dataset
 
 

@@ -27,12 +27,12 @@ LAYERS = (
     ("checkpoint", "evaluation", "exporting"),
     ("hub",),
     ("opening", "training"),
-    ("guessing", "predicting"),
-    ("api", "prediction", "report", "serve"),
+    ("guessing", "predicting", "scoring"),
+    ("prediction", "report", "runs", "serve"),
     ("leaderboard",),
     ("commands", "data_commands"),
     ("export_commands",),
-    ("library",),
+    ("api",),
     ("cli",),
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}

@@ -9,7 +9,7 @@ import tiny
 from PIL import Image
 from scipy.io import savemat
 
-from segan import api, config
+from segan import config, runs
 from segan.cli import main
 from segan.training.config import RunConfig
 
@@ -43,7 +43,7 @@ def run_of(name: str, data: config.Tree, **evaluation: object) -> RunConfig:
 def test_clusters_on_several_peoples_truth_are_scored_as_regions(tmp_path, capsys):
     root = save_bsds(tmp_path / "BSDS500")
     run = run_of("wnet", {"type": "bsds500", "root": str(root)}, split="dev")
-    results = api.train(run, tmp_path / "run")
+    results = runs.train(run, tmp_path / "run")
     assert list(results) == [
         f"whole pictures: {name}" for name in ("segan", "one_region", "kmeans_lab", "felzenszwalb")
     ]
@@ -70,7 +70,7 @@ def test_post_processing_is_named_in_the_record(tmp_path, how, capsys):
         pytest.importorskip("higra")
     root = save_bsds(tmp_path / "BSDS500")
     run = run_of("iic", {"type": "bsds500", "root": str(root)}, split="none")
-    api.train(run, tmp_path / "run")
+    runs.train(run, tmp_path / "run")
     arguments = ["evaluate", str(tmp_path / "run"), "--data", "bsds500", "--root", str(root)]
     arguments += ["--split", "dev", "--protocol", "regions", "--refine", how, "--workers", "1"]
     assert main([*arguments, "--json", str(tmp_path / "found.json")]) == 0
@@ -83,7 +83,7 @@ def test_post_processing_is_named_in_the_record(tmp_path, how, capsys):
 
 def test_more_regions_than_two_are_matched_to_classes(tmp_path, capsys):
     world = {"type": "shapes", "size": 48, "train_images": 4, "test_images": 2}
-    results = api.train(run_of("wnet", world, split="dev"), tmp_path / "run")
+    results = runs.train(run_of("wnet", world, split="dev"), tmp_path / "run")
     names = ("segan", "majority_oracle", "random", "colour_kmeans")
     assert list(results) == [f"whole pictures: {name}" for name in names]
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
@@ -99,7 +99,7 @@ def test_more_regions_than_two_are_matched_to_classes(tmp_path, capsys):
 def test_two_regions_can_be_scored_as_an_object_named_by_the_border(tmp_path, capsys):
     """At the scale of training, by every protocol."""
     world = {"type": "shapes", "size": 48, "train_images": 4, "test_images": 2}
-    results = api.train(run_of("iic", world, split="dev"), tmp_path / "run", trivial=False)
+    results = runs.train(run_of("iic", world, split="dev"), tmp_path / "run", trivial=False)
     (found,) = results.values()
     assert (found.protocol, found.matching) == ("semantic", "hungarian on dev")
     arguments = ["evaluate", str(tmp_path / "run"), "--data", "shapes", "--split", "dev"]
@@ -116,7 +116,7 @@ def test_two_regions_can_be_scored_as_an_object_named_by_the_border(tmp_path, ca
 
 def test_regions_can_be_matched_on_another_split_than_is_scored(tmp_path, capsys):
     world = {"type": "shapes", "size": 48, "train_images": 4, "test_images": 2}
-    api.train(run_of("wnet", world, split="none"), tmp_path / "run")
+    runs.train(run_of("wnet", world, split="none"), tmp_path / "run")
     arguments = ["evaluate", str(tmp_path / "run"), "--data", "shapes", "--split", "test"]
     arguments += [f"--set={key}={world[key]}" for key in ("size", "train_images", "test_images")]
     arguments += ["--protocol", "semantic", "--match-on", "dev"]

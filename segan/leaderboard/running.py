@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import segan
-from segan import api, config, data
+from segan import config, data, runs, scoring
 from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.config import Tree
 from segan.data.sample import Dataset, Split
@@ -112,7 +112,7 @@ def score(
     found: Opened, dataset: Dataset, entry: SuiteDataConfig, *, split: Split
 ) -> dict[str, Evaluation]:
     """Scores by kind: "whole" pictures, and "windows" where the suite has them."""
-    row = api.row_of(found)
+    row = scoring.row_of(found)
     results = {}
     for kind, which in cases_of(found, entry).items():
         clipped = row if kind == "windows" else replace(row, clip=False)
@@ -154,7 +154,7 @@ def _train(run: Any, folder: Path) -> None:
         overwrite = True
     before = 0 if overwrite else _seconds(folder)
     try:
-        api.train(run, out, overwrite=overwrite, trivial=False)
+        runs.train(run, out, overwrite=overwrite, trivial=False)
     finally:
         path = folder / "seconds.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,7 +246,7 @@ def _choices(suite: Suite, row: Row, root: Path, run: Path) -> list[Tree]:
         # Where the segmenter has windows they are what it was trained for.
         kind = "windows" if found.window is not None and entry.window else "whole"
         cases = cases_of(found, limited)[kind]
-        scored = compare({"": api.row_of(found)}, dev, cases, split="dev")[""]
+        scored = compare({"": scoring.row_of(found)}, dev, cases, split="dev")[""]
         result.append(
             {
                 "images": load_segmenter(path).metadata["images_seen"],
@@ -258,7 +258,7 @@ def _choices(suite: Suite, row: Row, root: Path, run: Path) -> list[Tree]:
 
 
 def _write_samples(found: Opened, dataset: Dataset, entry: SuiteDataConfig, folder: Path) -> None:
-    row = api.row_of(found)
+    row = scoring.row_of(found)
     for kind, which in cases_of(found, entry).items():
         write_jpeg(folder / f"{kind}.jpg", mask_strip(row, dataset, which))
 

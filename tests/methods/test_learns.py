@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segan import api, config
+from segan import config, runs
 from segan.training.config import RunConfig
 
 
@@ -39,7 +39,7 @@ def toy(**train: object) -> RunConfig:
 
 @pytest.mark.slow
 def test_cut_paste_beats_the_given_box_on_one_object_per_picture(tmp_path: Path):
-    results = api.train(toy(), tmp_path / "run")
+    results = runs.train(toy(), tmp_path / "run")
     iou = {name: found.metrics["iou"] for name, found in results.items()}
     trivial = ("all_foreground", "centre_ellipse", "otsu", "kmeans", "given_box")
     assert max(iou[name] for name in trivial) < 0.72

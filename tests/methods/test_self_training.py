@@ -10,7 +10,7 @@ import tiny
 import torch
 from PIL import Image
 
-from segan import api, config, data, methods
+from segan import config, data, methods, runs
 from segan.checkpoint import load_segmenter
 from segan.cli import main
 from segan.data.guesses import Guessed, GuessView
@@ -209,7 +209,7 @@ def test_temperature_without_soft_targets_is_refused():
 
 
 def test_run_records_its_teacher_and_goes_on_where_it_was(tmp_path: Path):
-    api.train(run(keep=0.5), tmp_path / "run")
+    runs.train(run(keep=0.5), tmp_path / "run")
     header = load_segmenter(tmp_path / "run").metadata
     assert header["supervision"] == {"train": "none"}
     assert header["teacher"] == {
@@ -219,39 +219,39 @@ def test_run_records_its_teacher_and_goes_on_where_it_was(tmp_path: Path):
         "windows": False,
     }
     before = (tmp_path / "run" / "segmenter.safetensors").read_bytes()
-    api.train(run(keep=0.5), tmp_path / "run")
+    runs.train(run(keep=0.5), tmp_path / "run")
     assert (tmp_path / "run" / "segmenter.safetensors").read_bytes() == before
 
 
 def test_supervision_of_the_teacher_is_inherited(tmp_path: Path):
     """Of a run on boxes, and by a second stage on a second stage."""
     first = config.build(RunConfig, tiny.tree(steps=1))
-    api.train(first, tmp_path / "first")
+    runs.train(first, tmp_path / "first")
     loaded = load_segmenter(tmp_path / "first")
     second = run(teacher=str(tmp_path / "first"))
-    api.train(second, tmp_path / "second")
+    runs.train(second, tmp_path / "second")
     header = load_segmenter(tmp_path / "second").metadata
     assert header["supervision"] == {"train": "boxes"}
     assert header["teacher"]["sha256"] == loaded.sha256
-    api.train(run(teacher=str(tmp_path / "second")), tmp_path / "third")
+    runs.train(run(teacher=str(tmp_path / "second")), tmp_path / "third")
     assert load_segmenter(tmp_path / "third").metadata["supervision"] == {"train": "boxes"}
 
 
 def test_windows_around_boxes_are_supervision_by_boxes(tmp_path: Path):
-    api.train(run(teacher_windows=True), tmp_path / "run")
+    runs.train(run(teacher_windows=True), tmp_path / "run")
     assert load_segmenter(tmp_path / "run").metadata["supervision"] == {"train": "boxes"}
 
 
 def test_later_rounds_learn_from_the_student_before(tmp_path: Path):
     out = tmp_path / "run"
-    api.train(run(rounds=2), out)
+    runs.train(run(rounds=2), out)
     before = load_segmenter(out / "rounds" / "1")
     header = load_segmenter(out).metadata
     assert header["teacher"]["sha256"] == before.sha256
     assert before.metadata["teacher"]["name"] == "otsu"
     facts = json.loads((out / "guesses" / "teacher.json").read_text())
     assert facts["sha256"] == before.sha256
-    api.train(run(rounds=2), out, overwrite=True)
+    runs.train(run(rounds=2), out, overwrite=True)
     assert load_segmenter(out).sha256
 
 
@@ -270,7 +270,7 @@ def test_truth_of_the_training_pictures_changes_nothing(tmp_path: Path):
     for name, more in (("with", {"masks": str(tmp_path / "masks")}), ("without", {"split": True})):
         tree = config.as_tree(run())
         tree["data"] = {"type": "folder", "root": str(tmp_path / name / "pictures"), **more}
-        api.train(config.build(RunConfig, tree), tmp_path / f"run {name}")
+        runs.train(config.build(RunConfig, tree), tmp_path / f"run {name}")
         loaded = load_segmenter(tmp_path / f"run {name}")
         weights.append(loaded.segmenter.state_dict())
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from segan import api, config, data
+from segan import config, data, runs
 from segan.checkpoint import load_segmenter
 from segan.data.loading import Cached
 from segan.data.masked import MaskedView
@@ -110,7 +110,7 @@ def test_truth_reaches_only_the_view_that_needs_it():
 
 @pytest.mark.parametrize("windows", [False, True])
 def test_run_says_that_it_was_trained_on_masks(tmp_path: Path, windows: bool):
-    api.train(run(method={"view": {"size": 16, "windows": windows}}), tmp_path / "run")
+    runs.train(run(method={"view": {"size": 16, "windows": windows}}), tmp_path / "run")
     loaded = load_segmenter(tmp_path / "run")
     assert loaded.metadata["supervision"] == {"train": "masks"}
     assert (loaded.window is not None) == windows
@@ -123,7 +123,7 @@ def test_bound_learns_what_no_unsupervised_run_learns_as_fast(tmp_path: Path):
         train={"images": 2560, "batch_size": 16, "optimizers": {"fit": {"lr": 1e-2}}},
         evaluation={"split": "dev"},
     )
-    results = api.train(settings, tmp_path / "run", trivial=True)
+    results = runs.train(settings, tmp_path / "run", trivial=True)
     iou = results["whole pictures: segan"].metrics["iou"]
     otsu = results["whole pictures: otsu"].metrics["iou"]
     assert iou > otsu + 0.2
