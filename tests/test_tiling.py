@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from segan.errors import ConfigError
-from segan.tiling import ALIGNMENT, Tiling, blended, spans, stitched, tiles
+from segan.tiling import ALIGNMENT, Tiling, blended, grid, spans, stitched, tiles
 
 TILING = Tiling(side=160, overlap=60)
 SIZES = [(100, 90), (160, 161), (333, 520), (1001, 170)]
@@ -71,6 +71,14 @@ def test_blending_passes_gradually_from_tile_to_tile():
 
 def test_small_pictures_are_one_tile():
     assert tiles((50, 60), TILING) == [(0, 0, 60, 50)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_grids_hold_each_pixel_once(size):
+    count = torch.zeros(size)
+    for window in grid(size, 97):
+        count[window.y0 : window.y1, window.x0 : window.x1] += 1
+    assert (count == 1).all()
 
 
 def test_tiles_that_overlap_too_much_are_refused():
