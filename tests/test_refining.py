@@ -110,13 +110,24 @@ def test_grabcut_keeps_what_is_sure():
     mask[truth] = 0.6
     mask[:5, :5] = 1.0  # against its colour
     mask[22:26, 28:32] = 0.0
-    cut = grabcut(picture, mask)
+    cut = grabcut(picture, mask, band=0)
     assert cut[:5, :5].all()
     assert not cut[22:26, 28:32].any()
     assert set(np.unique(cut)) == {0, 1}
     rest = np.ones(truth.shape, np.bool_)
     rest[:5, :5] = rest[22:26, 28:32] = False
     assert (cut[rest] == truth[rest]).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", ["crf", "grabcut"])
+def test_masks_of_zeros_and_ones_are_unsure_near_their_outline(name):
+    picture, truth = scene()
+    wrong = np.roll(truth, (2, -2), (0, 1)).astype(np.float32)
+    refined = REFINEMENTS[name](picture, wrong)
+    assert iou(refined, truth) > iou(wrong, truth) + 0.1
+    sure = {"crf": {"certainty": 1.0}, "grabcut": {"band": 0}}[name]
+    stays = {"crf": crf, "grabcut": grabcut}[name](picture, wrong, **sure)
+    assert np.array_equal(stays > 0.5, wrong > 0.5)
 
 
 def test_grabcut_without_colours_to_learn_from_changes_nothing():
