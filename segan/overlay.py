@@ -54,8 +54,8 @@ def tint(picture: Picture, mask: NDArray[np.generic], *, color: Color, strength:
         color: What to mix in.
         strength: Share of the colour, in [0, 1].
     """
-    levels = np.arange(256, dtype=np.float32)[:, None]
-    mixed = ((1 - strength) * levels + strength * np.asarray(color, np.float32)).round()
+    levels = np.arange(256)[:, None]
+    mixed = ((1 - strength) * levels + strength * np.asarray(color)).round()
     inside = mask != 0
     tinted = picture.copy()
     for channel in range(3):
