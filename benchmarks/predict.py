@@ -146,23 +146,23 @@ def memory(counts: tuple[int, ...]) -> dict[str, object]:
     return {"peak_MiB_by_pictures": peaks, "pictures": "1600 x 1200 JPEG"}
 
 
-def large(side: int) -> dict[str, object]:
-    """Peak memory and seconds of one large picture, at full resolution."""
+def large(side: int, scale: float) -> dict[str, object]:
+    """Peak memory and seconds of one large picture, seen at a scale."""
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = folder / "segmenter.safetensors"
-        save_network(model, width=8, depth=3, scale=1.0)
+        save_network(model, width=8, depth=3, scale=scale)
         picture(0, (side, side)).save(folder / "large.png", compress_level=1)
         nothing = peak("import segan.predict")
-        for formats in (["masks"], ["masks", "overlays"], ["coco", "soft"]):
+        for formats in (["masks", "overlays"], ["coco", "soft"]):
             start = time.perf_counter()
             program = call(model, folder / "large.png", folder / formats[-1], formats=formats)
             mebibytes = round(peak(program))
             seconds = round(time.perf_counter() - start)
             found["+".join(formats)] = {"peak_MiB": mebibytes, "seconds": seconds}
             print(f"{formats}: {mebibytes} MiB, {seconds} s", flush=True)
-    return {"side": side, "imports_MiB": round(nothing), "by_formats": found}
+    return {"side": side, "scale": scale, "imports_MiB": round(nothing), "by_formats": found}
 
 
 def main() -> None:
@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=8, help="of the network")
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--side", type=int, default=10_000)
+    parser.add_argument("--scale", type=float, default=0.25, help="network pixels per pixel")
     parser.add_argument("--keep", metavar="NAME", help="keep the row under this name")
     options = parser.parse_args()
     if options.what == "throughput":
@@ -180,7 +181,7 @@ def main() -> None:
     elif options.what == "memory":
         row = memory((options.images // 8, options.images // 2, options.images))
     else:
-        row = large(options.side)
+        row = large(options.side, options.scale)
     row |= {
         "benchmark": options.what,
         "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "

@@ -33,7 +33,11 @@ def label_colors(labels: NDArray[np.integer]) -> Picture:
 
 def label_overlay(picture: Picture, labels: NDArray[np.integer]) -> Picture:
     """The picture with each region tinted in its colour, and a white line between regions."""
-    mixed = (0.55 * picture + 0.45 * label_colors(labels)).round().astype(np.uint8)
+    colors = palette(int(labels.max()) + 1)
+    mixed = np.empty_like(picture)
+    # In floats row by row: a large picture would take many times its size.
+    for row, (pixels, numbers) in enumerate(zip(picture, labels, strict=True)):
+        mixed[row] = (0.55 * pixels + 0.45 * colors[numbers]).round()
     ends = np.zeros(labels.shape, np.bool_)
     ends[:-1] |= labels[:-1] != labels[1:]
     ends[:, :-1] |= labels[:, :-1] != labels[:, 1:]
@@ -50,8 +54,14 @@ def tint(picture: Picture, mask: NDArray[np.generic], *, color: Color, strength:
         color: What to mix in.
         strength: Share of the colour, in [0, 1].
     """
-    mixed = (1 - strength) * picture + strength * np.asarray(color, dtype=np.float32)
-    return np.where(mask[..., None] != 0, mixed.round(), picture).astype(np.uint8)
+    levels = np.arange(256)[:, None]
+    mixed = ((1 - strength) * levels + strength * np.asarray(color)).round()
+    inside = mask != 0
+    tinted = picture.copy()
+    for channel in range(3):
+        plane = tinted[..., channel]
+        plane[inside] = mixed[:, channel].astype(np.uint8)[plane[inside]]
+    return tinted
 
 
 def contour(picture: Picture, mask: NDArray[np.generic], *, color: Color, width: int) -> Picture:

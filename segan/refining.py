@@ -26,7 +26,13 @@ Refinement = Callable[[Picture, SoftMask], SoftMask]
 _COMPONENTS = 5  # Gaussians per side of GrabCut; it needs as many pixels
 
 
-def crf(picture: Picture, mask: SoftMask, *, config: CrfConfig | None = None) -> SoftMask:
+def crf(
+    picture: Picture,
+    mask: SoftMask,
+    *,
+    certainty: float = 0.9,
+    config: CrfConfig | None = None,
+) -> SoftMask:
     """The object's probability after mean field in a fully connected CRF.
 
     As `segan.postprocessing.crf.dense_crf`, of the two regions background and object.
@@ -34,9 +40,11 @@ def crf(picture: Picture, mask: SoftMask, *, config: CrfConfig | None = None) ->
     Args:
         picture: uint8 [H, W, 3].
         mask: [H, W] in [0, 1].
+        certainty: No pixel counts as surer than this, in (0.5, 1]; at 1 a mask of 0 and 1, such as
+            a threshold's, would never change.
         config: Weights, bandwidths and rounds; the defaults without it.
     """
-    probability = torch.from_numpy(mask)
+    probability = torch.from_numpy(mask).clamp(1 - certainty, certainty)
     image = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
     regions = torch.stack([1 - probability, probability])
     refined: SoftMask = dense_crf(regions, image, config=config or CrfConfig())[1].numpy()
@@ -103,26 +111,33 @@ def _solve(matrix: list[list[Plane]], right: list[Plane]) -> list[Plane]:
 
 
 def grabcut(
-    picture: Picture, mask: SoftMask, *, sure: float = 0.9, num_iterations: int = 3
+    picture: Picture,
+    mask: SoftMask,
+    *,
+    sure: float = 0.9,
+    band: int = 4,
+    num_iterations: int = 3,
 ) -> SoftMask:
     """Rother, Kolmogorov and Blake, "GrabCut", SIGGRAPH 2004, started from the soft mask.
 
-    Pixels with a probability of at least `sure` stay object, of at most 1 - sure background; the
-    others start on the side of 1/2 and are cut anew. The result is 0 or 1. A mask with fewer than
+    Pixels with a probability of at least `sure` stay object, of at most 1 - sure background, unless
+    one that is not so sure lies within `band`; the others start on the side of 1/2 and are cut
+    anew. The result is 0 or 1. A mask with fewer than
     five pixels on either side of 1/2 has nothing to learn colours from and stays as it is.
 
     Args:
         picture: uint8 [H, W, 3].
         mask: [H, W] in [0, 1].
         sure: In (0.5, 1]; above 1 nothing is sure.
+        band: Pixels; at 0 a mask of 0 and 1 would never change.
         num_iterations: Rounds of fitting the colours and cutting.
     """
     inside = mask > 0.5
     if min(np.count_nonzero(inside), np.count_nonzero(~inside)) < _COMPONENTS:
         return mask
     state = np.where(inside, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    state[mask >= sure] = cv2.GC_FGD
-    state[mask <= 1 - sure] = cv2.GC_BGD
+    for within, kind in ((mask >= sure, cv2.GC_FGD), (mask <= 1 - sure, cv2.GC_BGD)):
+        state[cv2.erode(within.astype(np.uint8), _disc(band)) > 0] = kind
     colours = np.zeros((2, 1, 13 * _COMPONENTS))
     cv2.setRNGSeed(0)
     cv2.grabCut(
@@ -148,9 +163,13 @@ def clean(picture: Picture, mask: SoftMask, *, radius: int = 2) -> SoftMask:  # 
         mask: [H, W] in [0, 1].
         radius: Of the disc, pixels; what it does not fit into is gone.
     """
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, disc)
-    return np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, disc), np.float32)
+    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(radius))
+    return np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, _disc(radius)), np.float32)
+
+
+def _disc(radius: int) -> NDArray[Any]:
+    side = 2 * radius + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
 
 
 class Flipped(Segmenter):

@@ -44,6 +44,16 @@ def tiles(size: tuple[int, int], tiling: Tiling) -> list[Window]:
     return [Window(x0, y0, x1, y1) for (y0, y1), (x0, x1) in product(rows, columns)]
 
 
+def grid(size: tuple[int, int], side: int) -> list[Window]:
+    """Windows side by side that cover a picture, each pixel once."""
+    height, width = size
+    return [
+        Window(x, y, min(x + side, width), min(y + side, height))
+        for y in range(0, height, side)
+        for x in range(0, width, side)
+    ]
+
+
 def spans(length: int, tiling: Tiling) -> list[tuple[int, int]]:
     """Where the tiles start and stop along an axis."""
     if length <= tiling.side:

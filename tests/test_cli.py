@@ -112,6 +112,9 @@ def box(corners: str) -> str:
         ["predict", "model"],
         ["export", "model", "--out", "a.onnx", "--format", "tflite"],
         ["predict", "model", "pictures", "--out", "a", "key=value"],
+        ["predict", "model", "pictures", "--out", "a", "--format", "gif"],
+        ["predict", "model", "pictures", "--out", "a", "--refine", "sharpen"],
+        ["predict", "model", "pictures", "--out", "a", "--min-area", "few"],
     ],
 )
 def test_usage_errors_exit_with_2(arguments, capsys):
@@ -533,6 +536,8 @@ def test_evaluate_predict_and_export_the_run(run, tmp_path, pictures, capsys):
         (["evaluate", "otsu", "--data", "folder", "--root", "pictures"], "folder has no masks"),
         (["predict", "nothing", "pictures", "--out", "a"], "there is no segmenter 'nothing'"),
         (["predict", "grabcut", "pictures", "--out", "a"], "grabcut starts from a box"),
+        (["predict", "otsu", "pictures", "--out", "a", "--tile", "256"], "--tile is for trained"),
+        (["predict", "otsu", "pictures", "--out", "a", "--threshold", "1"], "--threshold is 1; it"),
         (["predict", "RUN", "nowhere", "--out", "a"], "there is no image or folder nowhere"),
         (["predict", "RUN", "pictures", "--out", "boxes.csv"], "--out boxes.csv is a file"),
         (["predict", "RUN", "pictures", "--out", "pictures"], "--out pictures is where the images"),
@@ -575,6 +580,16 @@ def test_training_free_segmenters_predict(name, tmp_path, pictures):
         mask = mask.copy()
         mask[4:12, 4:12] = 0
     assert mask.any() == (name != "grabcut")
+
+
+def test_objects_go_into_formats_of_choice(tmp_path, pictures):
+    options = ["--instances", "--min-area", "3", "--refine", "clean", "guided"]
+    formats = ["--format", "coco", "yolo"]
+    assert main(["predict", "otsu", str(pictures), *options, *formats, "--out", "out"]) == 0
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {"coco", "yolo", "segan-predict.json"}
+    found = json.loads((tmp_path / "out/coco/annotations.json").read_text())
+    assert all(annotation["area"] >= 3 for annotation in found["annotations"])
 
 
 def test_boxes_of_no_picture_are_said_to_be_none(tmp_path, pictures, refusal):

@@ -20,7 +20,7 @@ from segan.exporting.formats import export_file
 from segan.exporting.loading import load_exported
 from segan.exporting.whole import WholePicture
 from segan.networks import UNetConfig
-from segan.overlay import MASK_COLOR, index_image, overlay
+from segan.overlay import MASK_COLOR, index_image, label_overlay, overlay, palette, tint
 from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
 from segan.windows import boxes_to_mask, resize, window_around
 
@@ -305,6 +305,23 @@ def test_overlay_marks_the_outline_and_leaves_the_rest():
     # The object may go on beyond the picture: no line along its border.
     assert tuple(drawn[30, 0]) == tuple(drawn[30, 25]) != MASK_COLOR
     assert (picture == 100).all()
+
+
+def test_tints_are_mixed_in_and_rounded():
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    labels = random.integers(0, 3, (20, 30))
+    mixed = np.round(0.7 * picture + 0.3 * np.array([10, 225, 255]))
+    expected = np.where(labels[..., None] > 0, mixed, picture)
+    assert np.array_equal(tint(picture, labels, color=(10, 225, 255), strength=0.3), expected)
+    drawn = label_overlay(picture, labels)
+    mixed = np.round(0.55 * picture + 0.45 * palette(3)[labels])
+    inner = (drawn != 255).any(2)
+    assert np.array_equal(drawn[inner], mixed[inner])
+    flat = np.ones((20, 30), np.int32)
+    assert np.array_equal(
+        label_overlay(picture, flat), np.round(0.55 * picture + 0.45 * palette(2)[1])
+    )
 
 
 def test_regions_are_written_as_their_numbers_and_painted(tmp_path, pictures):

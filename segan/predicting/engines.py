@@ -24,7 +24,7 @@ from segan.segmenter import (
     Segmenter,
     WindowSpec,
 )
-from segan.tiling import Tiling, blended, stitched, tiles
+from segan.tiling import Tiling, blended, grid, stitched
 from segan.windows import Window, resize
 
 LARGE_PICTURE = 2**24
@@ -141,7 +141,7 @@ class _Tiles:
         """Mean and standard deviation over all pixels and channels of what the network sees."""
         total = squares = count = 0.0
         size = int(self.picture.shape[1]), int(self.picture.shape[2])
-        for window in tiles(size, Tiling(side=tiling.side, overlap=0)):
+        for window in grid(size, tiling.side):
             seen = self.engine.seen(_cut(self.picture, window)).double()
             total += float(seen.sum())
             squares += float(seen.square().sum())
