@@ -3,7 +3,7 @@
     python benchmarks/failures.py [NAME ...]
 
 Each is the shapes world with one or two settings made wrong, a few minutes on one core. The
-monitor's warning, where it gives one, is printed, and a strip of the last sample panel is written to
+monitor's warning, where it gives one, is printed, and a strip of the last panel is written to
 docs/images/failures.
 """
 

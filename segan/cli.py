@@ -1,4 +1,4 @@
-"""The command line: `segan train | evaluate | predict | export | report | data | leaderboard`.
+"""The command line: `segan train | evaluate | predict | export | report | serve | data | ...`.
 
 Reading arguments and printing help import neither torch nor pydantic; a command does, once it is
 known to be well formed.
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segan import __version__
+from segan import __version__, texts
 from segan.errors import SeganError
 
 # Beside train.py in a checkout; a run with nothing named trains this.
@@ -17,101 +17,16 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "cut_past
 
 # What `segan.commands` has a function for each of.
 _PROTOCOLS = ["foreground", "semantic", "regions", "boundaries", "instances"]
+# Of `segan.exporting.formats`.
+_FORMATS = ["onnx", "onnx-int8", "openvino", "pt2", "aot"]
 _REFINEMENTS = ("crf", "ucm", "crf+ucm")
 
-_TRAIN = """\
-Train a segmenter without ever seeing a mask.
-
-  segan train                                        the shapes world, a few minutes on a CPU
-  segan train PICTURES                               a folder of images alone, into unnamed regions
-  segan train PICTURES --method iic
-  segan train configs/cut_paste/dsb2018.yaml data.root=PATH/TO/DSB2018
-  segan train CONFIG train.images=64000 method.weights.cut=0.5 --out runs/trial
-
-The same command without --overwrite resumes an interrupted run. What it writes is in --out:
-config.yaml, metrics.jsonl, samples/*.png, state/, segmenter.safetensors and evaluation.json.
-"""
-_EVALUATE = """\
-Score a segmenter against ground truth, beside trivial guesses scored by the same code.
-
-  segan evaluate runs/shapes --data shapes --split test --boxes gt
-  segan evaluate runs/dsb2018 --data dsb2018 --root PATH/TO/DSB2018 --set look=dark --boxes gt
-  segan evaluate otsu --data wbc --root PATH/TO/segmentation_WBC
-  segan evaluate runs/camvid_small --data camvid --root PATH/TO/CamVid --split dev \\
-      --protocol semantic --trivial
-  segan evaluate felzenszwalb --data bsds500 --root PATH/TO/BSDS500 --split dev --protocol regions
-  segan evaluate runs/bsds500_small --data bsds500 --root PATH/TO/BSDS500 --split dev \\
-      --protocol regions --refine crf+ucm
-
-The protocols regions and boundaries also take a folder of predictions in place of a segmenter, one
-file per picture: label maps (.mat with a cell segs, .npy, .npz, .png) or hierarchies (.mat with
-ucm2); for boundaries an 8-bit gray .png holds contour strengths.
-"""
 # What `segan.formats` and `segan.refining` have something for each of.
-_FORMATS = (
+_OUTPUTS = (
     *("masks", "overlays", "soft", "instances", "npz"),
     *("labelme", "coco", "labelstudio", "cvat", "yolo"),
 )
 _STEPS = ("crf", "guided", "grabcut", "clean", "flips")
-
-_PREDICT = """\
-Write masks and overlays for pictures, folders of pictures, patterns and videos, or files for other
-programs (docs/predict.md). Segmenters of unnamed regions write the regions' numbers.
-
-  segan predict runs/shapes PICTURES --out masks
-  segan predict runs/dsb2018 PICTURES --boxes boxes.csv --out masks
-  segan predict grabcut PICTURES --boxes boxes.csv --size 64 --context 1.6 --out masks
-  segan predict runs/dsb2018 "plates/*/*.tif" --format coco labelme --instances --min-area 30 \\
-      --out nuclei
-  segan predict runs/mine clip.mp4 --refine flips guided --join-videos --out clip
-"""
-_EXPORT = """\
-Write a segmenter as one file that needs no segan, and check that it gives the same masks.
-
-  segan export runs/shapes --format onnx --out segmenter.onnx
-"""
-_REPORT = """\
-One HTML page about runs: curves, samples over training, scores, worst and best pictures. It holds
-all it shows, and opens from disk without a network.
-
-  segan report runs/shapes
-  segan report runs/shapes runs/trial --out comparison.html
-"""
-_SERVE = """\
-A web page on this machine: drop pictures, see masks, move the threshold, compare two segmenters,
-download masks. It loads only files from `segan export`.
-
-  segan serve segmenter.onnx
-  segan serve segmenter.onnx other.onnx --port 8080
-"""
-_DATA = """\
-Data sets: which there are, how they are laid out, whether a copy is sound, and fetching them.
-
-  segan data list
-  segan data info camvid
-  segan data check PICTURES
-  segan data check --data camvid --root PATH/TO/CamVid
-  segan data get cub200 --out data/cub200
-"""
-_DATA_GET = """\
-Fetch a data set's public files, check their digests and unpack them into a new folder.
-
-Run again, a stopped transfer goes on. For a mirror, or a set that has no file of known digest, give
---url, --sha256 and --size. Sets on licence or request say where to ask. Nothing else in segan uses
-the network.
-"""
-_LEADERBOARD = """\
-Run the rows of a suite (methods by data sets by seeds) that are missing, and write its tables and
-one page: leaderboard.md, .csv and .html in --out. A stopped suite goes on where it was.
-
-  segan leaderboard smoke
-  segan leaderboard cpu --root wbc=PATH/TO/segmentation_WBC --only 'wbc-*' --jobs 2
-  segan leaderboard cpu --dry-run
-  segan leaderboard cpu --collect
-
-SUITE is a YAML file, or a name in benchmarks/suites (docs/leaderboard.md). Data sets are found in
-the folder that the environment variable SEGAN_DATA names, or where --root says.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,14 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"segan {__version__}")
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_train(_verb(verbs, "train", "train a segmenter on unlabeled pictures", _TRAIN))
-    _add_evaluate(_verb(verbs, "evaluate", "score a segmenter against ground truth", _EVALUATE))
-    _add_predict(_verb(verbs, "predict", "write masks for pictures", _PREDICT))
-    _add_export(_verb(verbs, "export", "write a segmenter as ONNX", _EXPORT))
-    _add_report(_verb(verbs, "report", "what runs did, as one web page", _REPORT))
-    _add_serve(_verb(verbs, "serve", "a web page that shows masks of pictures", _SERVE))
-    _add_data(_verb(verbs, "data", "list, describe, check and fetch data sets", _DATA))
-    _add_leaderboard(_verb(verbs, "leaderboard", "run and tabulate a suite", _LEADERBOARD))
+    _add_train(_verb(verbs, "train", "train a segmenter on unlabeled pictures", texts.TRAIN))
+    _add_evaluate(_verb(verbs, "evaluate", "score a segmenter against truth", texts.EVALUATE))
+    _add_predict(_verb(verbs, "predict", "write masks for pictures", texts.PREDICT))
+    _add_export(_verb(verbs, "export", "write a segmenter as ONNX, OpenVINO, ...", texts.EXPORT))
+    _add_report(_verb(verbs, "report", "what runs did, as one web page", texts.REPORT))
+    _add_serve(_verb(verbs, "serve", "a web page that shows masks of pictures", texts.SERVE))
+    _add_data(_verb(verbs, "data", "list, describe, check and fetch data sets", texts.DATA))
+    _add_leaderboard(_verb(verbs, "leaderboard", "run and tabulate a suite", texts.LEADERBOARD))
     return parser
 
 
@@ -201,7 +116,8 @@ def _train(options: argparse.Namespace) -> int:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "segmenter",
-        help="a run, a segmenter or .onnx file, a training-free one such as otsu, or predictions",
+        help="a run, a segmenter or exported file, a training-free one such as otsu, "
+        "hf://OWNER/NAME of the Hugging Face Hub, or predictions",
     )
     parser.add_argument("--data", required=True, metavar="NAME", help="data set, such as dsb2018")
     parser.add_argument("--root", metavar="DIR", help="where the data set is")
@@ -249,12 +165,19 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trivial", action="store_true", help="also score the trivial guesses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write scores per picture here")
+    _add_trust(parser)
     parser.set_defaults(run=_evaluate)
 
 
 def _add_window(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, help="window side, for segmenters without their own")
     parser.add_argument("--context", type=float, help="window over box side, likewise")
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust", action="store_true", help="allow .pt2 files, which can run code of their maker"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -265,7 +188,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "segmenter", help="a run, a segmenter or .onnx file, or a training-free one such as otsu"
+        "segmenter",
+        help="a run, a segmenter or exported file, a training-free one such as otsu, or "
+        "hf://OWNER/NAME of the Hugging Face Hub",
     )
     parser.add_argument(
         "sources", nargs="+", type=Path, metavar="PATH", help="picture, folder, pattern or video"
@@ -277,13 +202,14 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
     _add_window(parser)
     parser.add_argument("--overwrite", action="store_true", help="start over in that folder")
+    _add_trust(parser)
     parser.set_defaults(run=_predict)
 
 
 def _add_formats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--format", nargs="+", choices=_FORMATS, metavar="NAME", default=list(_FORMATS[:2]),
-        help=f"what is written: {', '.join(_FORMATS)} (default: {' '.join(_FORMATS[:2])})",
+        "--format", nargs="+", choices=_OUTPUTS, metavar="NAME", default=list(_OUTPUTS[:2]),
+        help=f"what is written: {', '.join(_OUTPUTS)} (default: {' '.join(_OUTPUTS[:2])})",
     )  # fmt: skip
     parser.add_argument(
         "--refine", nargs="+", choices=_STEPS, metavar="NAME", default=[],
@@ -319,19 +245,35 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("segmenter", help="a run or a segmenter file")
-    parser.add_argument("--format", choices=["onnx"], default="onnx")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--format", choices=_FORMATS, default=_FORMATS[0])
+    parser.add_argument("--out", type=Path, metavar="FILE", help="with --compare, a folder")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="for onnx-int8: pictures like those of use"
+    )
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, help="largest difference of probabilities"
     )
     parser.add_argument("--no-verify", action="store_true", help="skip the parity check")
-    parser.set_defaults(run=_export)
+    parser.add_argument(
+        "--compare", nargs="*", choices=_FORMATS, metavar="FORMAT", help="measure all, or these"
+    )
+    parser.add_argument("--data", metavar="NAME", help="for --compare: data set for accuracy")
+    parser.add_argument("--root", metavar="DIR", help="where the data set is")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="key=value", help="data set setting"
+    )
+    parser.add_argument("--split", choices=["train", "dev", "test", "all"], default="dev")
+    parser.add_argument("--protocol", choices=_PROTOCOLS, default=_PROTOCOLS[0], metavar="NAME")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured here")
+    nothing = dict.fromkeys(("boxes", "size", "context", "levels", "workers", "refine", "match_on"))
+    parser.set_defaults(run=_export, trust=True, trivial=False, jitter=0.0, shift=0.0, **nothing)
 
 
 def _export(options: argparse.Namespace) -> int:
-    from segan import commands
+    from segan import export_commands
 
-    return commands.export_segmenter(options)
+    return export_commands.export_segmenter(options)
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -390,7 +332,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--json", type=Path, metavar="FILE", help="write the report here")
     check.set_defaults(run=_data, function="check")
-    get = _verb(verbs, "get", "fetch a data set", _DATA_GET)
+    get = _verb(verbs, "get", "fetch a data set", texts.DATA_GET)
     get.add_argument("name", metavar="NAME", help="data set, such as cub200")
     get.add_argument("--out", type=Path, metavar="DIR", help="new folder (default: data/NAME)")
     get.add_argument("--url", help="archive to fetch instead of the set's own")

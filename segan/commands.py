@@ -11,10 +11,9 @@ from typing import Any
 from accelerate import PartialState
 from rich.console import Console
 
-from segan import api, config, data, export
-from segan import predict as prediction
+from segan import api, config, data, prediction
 from segan import serve as serving
-from segan.checkpoint import FILE_NAME, load_segmenter
+from segan.checkpoint import FILE_NAME
 from segan.config import settings
 from segan.data import DataConfig
 from segan.data.images import SUFFIXES, UnreadableImage, find_images, image_size
@@ -62,13 +61,7 @@ def train(
     dry_run: bool,
 ) -> int:
     """`segan train`."""
-    if path.is_dir():
-        tree = _folder_tree(path, method or RECOMMENDED, overrides)
-    else:
-        tree = config.override(_config_tree(path, method), overrides)
-    if not dry_run:
-        _refuse_placeholders(tree)
-    run = config.build(RunConfig, tree, f"{path} with overrides" if overrides else str(path))
+    run = run_config(path, overrides, method=method, placeholders=dry_run)
     if dry_run:
         print(config.to_yaml(config.as_tree(run)), end="")
         return 0
@@ -77,6 +70,26 @@ def train(
         api.show(results, _OUT)
         _OUT.print(f"segmenter: {out / 'segmenter.safetensors'}   pictures: {out / 'samples'}")
     return 0
+
+
+def run_config(
+    path: Path, overrides: Sequence[str], *, method: str | None, placeholders: bool = False
+) -> RunConfig:
+    """What `segan train` runs for a config file or a folder of images.
+
+    Args:
+        path: Of either.
+        overrides: "key.sub=value" each.
+        method: For a folder.
+        placeholders: Let pass paths that stand for the user's.
+    """
+    if path.is_dir():
+        tree = _folder_tree(path, method or RECOMMENDED, overrides)
+    else:
+        tree = config.override(_config_tree(path, method), overrides)
+    if not placeholders:
+        _refuse_placeholders(tree)
+    return config.build(RunConfig, tree, f"{path} with overrides" if overrides else str(path))
 
 
 def _config_tree(path: Path, method: str | None) -> config.Tree:
@@ -143,7 +156,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """`segan evaluate`."""
     _require_file(options.json, ".json")
     _require_file(options.csv, ".csv")
-    results = _PROTOCOLS[options.protocol](options)
+    results = scored(options)
     api.show(results if options.boxes else api.as_whole(results), _OUT)
     if options.json:
         api.write_results(options.json, results)
@@ -153,9 +166,18 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def scored(options: argparse.Namespace) -> dict[str, Evaluation]:
+    """What `segan evaluate` finds, by name, the segmenter's first."""
+    if options.protocol not in _PROTOCOLS:
+        raise ConfigError(
+            f"there is no protocol {options.protocol!r}; valid: {', '.join(_PROTOCOLS)}"
+        )
+    return _PROTOCOLS[options.protocol](options)
+
+
 def _evaluate_foreground(options: argparse.Namespace) -> dict[str, Evaluation]:
     _refuse(options, "levels", "workers", "refine", "match_on")
-    opened = open_segmenter(options.segmenter)
+    opened = open_segmenter(options.segmenter, trust=options.trust)
     given = _given_window(options)
     spec = opened.windows(given) if options.boxes else opened.window
     dataset = _scored_split(options)
@@ -175,7 +197,7 @@ def _evaluate_foreground(options: argparse.Namespace) -> dict[str, Evaluation]:
 
 def _evaluate_semantic(options: argparse.Namespace) -> dict[str, Evaluation]:
     _refuse(options, *_BOX_OPTIONS, "levels", "workers", "refine")
-    opened = open_segmenter(options.segmenter)
+    opened = open_segmenter(options.segmenter, trust=options.trust)
     dataset = _scored_split(options)
     rows = {opened.label: api.row_of(opened)}
     if options.trivial:
@@ -193,7 +215,7 @@ def _evaluate_semantic(options: argparse.Namespace) -> dict[str, Evaluation]:
 
 def _evaluate_instances(options: argparse.Namespace) -> dict[str, Evaluation]:
     _refuse(options, *_BOX_OPTIONS, "levels", "workers", "refine", "match_on", "trivial")
-    opened = open_segmenter(options.segmenter)
+    opened = open_segmenter(options.segmenter, trust=options.trust)
     rows = {opened.label: api.row_of(opened)}
     dataset = _scored_split(options)
     return evaluate_instances(
@@ -210,7 +232,7 @@ def _evaluate_annotated(options: argparse.Namespace) -> dict[str, Evaluation]:
         label, scale, source = path.resolve().name, 1.0, open_predictions(path)
         _refuse(options, "levels", "refine")
     else:
-        opened = open_segmenter(options.segmenter)
+        opened = open_segmenter(options.segmenter, trust=options.trust)
         label, scale, source = opened.label, opened.scale, api.row_of(opened)
         if options.refine:
             source = refined(source, options.refine, scale=scale)
@@ -319,24 +341,9 @@ def predict(options: argparse.Namespace) -> int:
             max_pixels=options.max_pixels,
         ),
         join_videos=options.join_videos,
+        trust=options.trust,
     )
     _OUT.print(str(summary), markup=False)
-    return 0
-
-
-def export_segmenter(options: argparse.Namespace) -> int:
-    """`segan export`."""
-    _require_file(options.out, ".onnx")
-    loaded = load_segmenter(Path(options.segmenter))
-    model = export.WholePicture(loaded.segmenter, scale=loaded.scale)
-    report = export.export_onnx(
-        model,
-        options.out,
-        metadata=loaded.metadata,
-        verify=not options.no_verify,
-        tolerance=options.tolerance,
-    )
-    _OUT.print(str(report), markup=False)
     return 0
 
 

@@ -9,7 +9,9 @@ from segan.checkpoint import LoadedSegmenter, load_segmenter
 from segan.device import best_device
 from segan.errors import ConfigError
 from segan.evaluation.rows import AtScale, Row
-from segan.export import load_exported
+from segan.exporting.formats import format_of
+from segan.exporting.loading import load_exported
+from segan.hub import HUB_PREFIX, downloaded
 from segan.methods.classical import TRIVIAL_ROWS
 from segan.methods.feature_clustering import FeatureClustering
 from segan.methods.partitions import PARTITION_ROWS
@@ -81,11 +83,15 @@ def training_free() -> tuple[str, ...]:
     return (*TRIVIAL_ROWS, *PARTITION_ROWS, EDGES, FEATURE_CLUSTERING)
 
 
-def open_segmenter(name: str) -> Opened:
-    """A segmenter by name, file or run directory.
+def open_segmenter(name: str, *, trust: bool = False) -> Opened:
+    """A segmenter by name, file, run directory or, as hf://OWNER/NAME, from the Hugging Face Hub.
+
+    Args:
+        name: Which.
+        trust: Allow exported files that can run code of whoever made them.
 
     Raises:
-        ConfigError: There is none, or it cannot be read.
+        ConfigError: There is none, or it cannot be read, or is not to be trusted.
     """
     if name in TRIVIAL_ROWS:
         trivial = TRIVIAL_ROWS[name]()
@@ -105,20 +111,22 @@ def open_segmenter(name: str) -> Opened:
     if name == FEATURE_CLUSTERING:
         learner = FeatureClustering().eval()
         return Opened(name=name, label=name, segmenter=learner, device=best_device())
-    path = Path(name)
+    path = downloaded(name) if name.startswith(HUB_PREFIX) else Path(name)
     if not path.exists():
         raise ConfigError(
-            f"there is no segmenter {name!r}: name a run, a segmenter file, an exported file or "
+            f"there is no segmenter {name!r}: name a run, a segmenter file, an exported file, "
+            "hf://OWNER/NAME for one of the Hugging Face Hub, or "
             f"one of {', '.join(training_free())}"
         )
-    if path.suffix.lower() == ".onnx":
-        exported = load_exported(path)
+    if path.is_file() and format_of(path) is not None:
+        exported = load_exported(path, trust=trust)
         return Opened(
             name=name,
             label=path.stem,
             segmenter=exported.segmenter.eval(),
             device=torch.device("cpu"),
             whole_only=True,
+            num_regions=exported.num_regions,
             supervision=exported.metadata["supervision"]["train"],
             box_source=exported.metadata.get("box_source") or None,
             sha256=exported.sha256,

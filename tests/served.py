@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segan.export import WholePicture, export_onnx
+from segan.exporting.formats import export_file
+from segan.exporting.whole import WholePicture
 from segan.segmenter import Segmenter
 
 METADATA = {"segan_version": "0", "foreground": 1, "supervision": {"train": "none"}}
@@ -31,7 +32,7 @@ class Red(Segmenter):
 
 def export_red(path: Path, sign: int = 1) -> Path:
     """An exported file of that segmenter."""
-    export_onnx(WholePicture(Red(sign)), path, metadata=METADATA, verify=False)
+    export_file(WholePicture(Red(sign)), path, metadata=METADATA, verify=False)
     return path
 
 

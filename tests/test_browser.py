@@ -279,6 +279,7 @@ def test_charts_of_the_report_are_read_by_pointer_and_keys(browser, page_file):
     drawing.focus()
     opened.page.keyboard.press("ArrowLeft")
     assert figure.locator(".reading").text_content() == f"24 images: {HOSTILE} 0.25, second 0.25"
+    drawing.scroll_into_view_if_needed()
     box = drawing.bounding_box()
     opened.page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 40)
     assert "32 images" in figure.locator(".reading").text_content()

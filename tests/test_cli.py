@@ -548,6 +548,13 @@ def test_evaluate_predict_and_export_the_run(run, tmp_path, pictures, capsys):
         (["export", "nothing", "--out", "a.onnx"], "cannot read segmenter nothing"),
         (["export", "RUN", "--out", "pictures"], "pictures is a folder; name a file"),
         (["export", "RUN", "--out", "a.safetensors"], "a.safetensors must end in .onnx"),
+        (["export", "RUN", "--out", "a.onnx", "--format", "pt2"], "a.onnx must end in .pt2"),
+        (["export", "RUN", "--out", "a.aot.pt2", "--format", "pt2"], "must end in .pt2"),
+        (["export", "RUN"], "--out is missing"),
+        (["export", "RUN", "--out", "a.onnx", "--data", "shapes"], "go with --compare"),
+        (["export", "RUN", "--out", "a.onnx", "--pictures", "pictures"], "ranges of onnx-int8"),
+        (["export", "RUN", "--compare", "--format", "pt2"], "--compare names formats itself"),
+        (["predict", "hf://one", "pictures", "--out", "a"], "not of the form hf://OWNER/NAME"),
     ],
 )
 @pytest.mark.usefixtures("pictures")

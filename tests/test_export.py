@@ -1,116 +1,319 @@
+"""Files that give the masks of the segmenter, in every format; and ones that do not, refused."""
+
 import builtins
 import json
 import random
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
-from segan import export, networks
+from segan import exporting, networks
 from segan.errors import ConfigError, DataError, ParityError
-from segan.export import WholePicture, export_onnx, open_onnx, scaled_side
+from segan.evaluation.rows import native_regions
+from segan.exporting import comparison, formats, int8, parity, program
+from segan.exporting.comparison import compare_formats, table
+from segan.exporting.formats import FORMATS, ExportReport, export_file, format_of
+from segan.exporting.loading import load_exported
+from segan.exporting.onnx import open_session
+from segan.exporting.opened import OpenFile, as_arrays
+from segan.exporting.whole import WholePicture, scaled_side
 from segan.networks.unet import UNetConfig
-from segan.segmenter import MaskSegmenter, Segmenter
+from segan.segmenter import MaskSegmenter, RegionSegmenter
 from segan.windows import resize
 
-METADATA = {"segan_version": "0", "foreground": 1, "supervision": {"train": "boxes"}}
+METADATA = {
+    "segan_version": "0",
+    "foreground": 1,
+    "num_regions": 2,
+    "supervision": {"train": "boxes"},
+    "dataset": "caf\u00e9",
+}
+SCALES = {"cut_paste": 0.5, "wnet": 1.0, "iic": 0.4}
+NAMES = [name for name in FORMATS if name != "aot"]
+# A minute or more for each; one method is enough of every day.
+COMPILED = [
+    pytest.param(method, "aot", marks=[pytest.mark.slow] if method != "cut_paste" else [])
+    for method in SCALES
+]
+MATRIX = [*((method, name) for method in SCALES for name in NAMES), *COMPILED]
 
 
 def make_model(scale: float) -> WholePicture:
     torch.manual_seed(0)
     network = networks.build(UNetConfig(width=4, depth=2))
-    with torch.no_grad():  # masks with as many pixels of either kind
-        network.head.bias -= network(torch.rand(1, 3, 32, 32)).median()
-    return WholePicture(MaskSegmenter(network, stride=network.stride), scale=scale).eval()
+    return WholePicture(balanced(MaskSegmenter(network, stride=network.stride)), scale=scale).eval()
 
 
-@pytest.fixture(scope="module", params=[1.0, 0.5])
-def exported(request, tmp_path_factory):
-    model = make_model(request.param)
-    path = tmp_path_factory.mktemp("export") / "segmenter.onnx"
-    return model, path, export_onnx(model, path, metadata=METADATA)
+def balanced(segmenter: MaskSegmenter) -> MaskSegmenter:
+    """With masks of as many pixels of either kind."""
+    segmenter.eval()
+    pictures = parity.soft_shapes(np.random.default_rng(3), 4, 48, 48)
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        segmenter.network.head.bias -= segmenter.logits(images).median()
+    return segmenter
 
 
-def test_export_is_one_file_that_agrees(exported):
-    _, path, report = exported
-    assert report.parity.max_difference <= 1e-4
-    assert report.parity.equal_pixels >= 0.9999
-    assert report.parity.num_pixels >= 1_000_000
-    assert [file.name for file in path.parent.iterdir()] == ["segmenter.onnx"]
-    assert report.num_bytes == path.stat().st_size
-    assert "agrees with the segmenter: probabilities within" in str(report)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict[str, WholePicture]:
+    """A segmenter of each of three methods, after four steps of training."""
+    models = {}
+    for name, scale in SCALES.items():
+        run = tiny.trainer(tmp_path_factory.mktemp(name), steps=4, name=name)
+        run.run()
+        segmenter = run.ema.segmenter.eval()
+        if isinstance(segmenter, MaskSegmenter):
+            segmenter = balanced(segmenter)
+        models[name] = WholePicture(segmenter, scale=scale).eval()
+    return models
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 50), (64, 33), (101, 67)])
-def test_exported_masks_are_those_of_the_model_at_any_size(exported, size):
-    model, path, _ = exported
-    pictures = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+def metadata_of(model: WholePicture, num_regions: int = 3) -> dict[str, object]:
+    return METADATA | {"foreground": model.foreground, "num_regions": num_regions}
+
+
+def require(name: str) -> None:
+    try:
+        FORMATS[name].require()
+    except ConfigError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize(("method", "name"), MATRIX)
+def test_every_format_gives_the_maps_of_a_trained_segmenter(trained, tmp_path, method, name):
+    require(name)
+    model = trained[method]
+    path = tmp_path / "out" / f"segmenter{FORMATS[name].suffix}"
+    report = export_file(model, path, format=name, metadata=metadata_of(model))
+    if name == "onnx-int8":
+        assert report.parity.equal_pixels >= int8.MIN_EQUAL_INT8
+        assert "compared with the segmenter" in str(report)
+    else:
+        assert report.parity.num_pixels >= 1_000_000
+        assert report.parity.equal_pixels >= 0.9999
+        assert report.parity.max_difference <= 1e-4
+        assert "agrees with the segmenter: probabilities within" in str(report)
+    files = list(path.parent.iterdir())
+    assert {file.suffix for file in files} == {path.suffix, FORMATS[name].beside} - {""}
+    assert report.num_bytes == sum(file.stat().st_size for file in files)
+    if name != "aot":  # a compiler writes down what it compiled
+        own = str(Path(exporting.__file__).parent).encode()
+        assert not any(own in file.read_bytes() for file in files)
+
+    loaded = load_exported(path, trust=True)
+    assert {key: loaded.metadata[key] for key in METADATA} == metadata_of(model)
+    assert loaded.metadata["export"]["format"] == name
+    assert isinstance(loaded.segmenter, RegionSegmenter) == (method != "cut_paste")
+    picture = torch.from_numpy(parity.soft_shapes(np.random.default_rng(7), 1, 45, 70))
     with torch.inference_mode():
-        masks, probabilities = model(pictures)
-    found, exact = open_onnx(path).run(None, {"pictures": pictures.numpy()})
-    assert masks.shape == found.shape == (2, *size)
-    assert (masks.dtype, probabilities.dtype) == (torch.uint8, torch.float32)
-    np.testing.assert_allclose(exact, probabilities, atol=1e-5)
-    np.testing.assert_array_equal(found, exact > 0.5)
+        maps, _ = model(picture)
+        regions = loaded.segmenter(picture.permute(0, 3, 1, 2) / 255)
+    assert 0.02 < (maps == maps.mode().values.mode().values).float().mean() < 0.98
+    assert (regions.argmax(1) == maps).float().mean() >= (0.9 if name == "onnx-int8" else 0.999)
+    assert regions.sum(1).allclose(torch.ones(()))
 
 
-def test_exported_file_names_its_sizes_and_origin(exported):
-    _, path, _ = exported
-    session = open_onnx(path)
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("name", ["onnx", "openvino", "pt2"])
+def test_exported_masks_are_those_of_the_model_at_any_size(tmp_path, name, scale):
+    require(name)
+    model = make_model(scale)
+    path = tmp_path / f"segmenter{FORMATS[name].suffix}"
+    export_file(model, path, format=name, metadata=METADATA, verify=False)
+    run = FORMATS[name].open(path).run
+    for size in ((1, 1), (3, 50), (64, 33), (101, 67)):
+        for batch in (1, 2):
+            pictures = torch.randint(0, 256, (batch, *size, 3), dtype=torch.uint8)
+            with torch.inference_mode():
+                masks, probabilities = model(pictures)
+            found, exact = run(pictures.numpy())
+            assert masks.shape == found.shape == (batch, *size)
+            assert (found.dtype, exact.dtype) == (np.uint8, np.float32)
+            np.testing.assert_allclose(exact, probabilities, atol=2e-5)
+            np.testing.assert_array_equal(found, exact > 0.5)
+
+
+def test_onnx_names_its_sizes_and_origin(tmp_path):
+    path = tmp_path / "a.onnx"
+    export_file(make_model(1.0), path, metadata=METADATA, verify=False)
+    session = open_session(path)
     assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
     assert [output.name for output in session.get_outputs()] == ["masks", "probabilities"]
     entries = session.get_modelmeta().custom_metadata_map
     assert {key: json.loads(entries[key]) for key in METADATA} == METADATA
-    # Exporters like to record stack traces, with the paths of the machine.
-    assert str(Path(export.__file__).parent).encode() not in path.read_bytes()
 
 
-def test_a_file_that_differs_is_an_error_and_not_kept(exported, tmp_path, monkeypatch):
-    original, good, _ = exported
+# --- the gate -------------------------------------------------------------------------------------
 
-    def convert_then_perturb(model, path, _):
-        shutil.copy(good, path)
+
+def perturbed(kind: formats.Format, size: float) -> formats.Format:
+    """A format whose writer changes the weights first."""
+
+    def write(model, path, metadata):
+        before = [weights.clone() for weights in model.parameters()]
         with torch.no_grad():
             for weights in model.parameters():
-                weights += 1e-2
+                weights += size
+        kind.write(model, path, metadata)
+        with torch.no_grad():
+            for weights, exact in zip(model.parameters(), before, strict=True):
+                weights.copy_(exact)
 
-    monkeypatch.setattr(export, "_convert", convert_then_perturb)
-    monkeypatch.setattr(export, "NUM_PIXELS", 50_000)
+    fields = {name: getattr(kind, name) for name in kind.__dataclass_fields__}
+    return formats.Format(**fields | {"write": write})
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "pt2"])
+def test_a_perturbed_export_fails_the_gate_and_is_not_kept(tmp_path, monkeypatch, name):
+    require(name)
+    monkeypatch.setitem(FORMATS, name, perturbed(FORMATS[name], 1e-2))
+    monkeypatch.setattr(parity, "NUM_PIXELS", 50_000)
+    out = tmp_path / f"bad{FORMATS[name].suffix}"
     with pytest.raises(ParityError, match=r"probabilities by up to .* mask pixels equal") as caught:
-        export_onnx(make_model(original.scale), tmp_path / "bad.onnx", metadata={})
+        export_file(make_model(0.5), out, format=name, metadata={})
     assert caught.value.exit_code == 5
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_packages_are_named(tmp_path, monkeypatch):
+def test_int8_that_loses_too_much_is_not_kept(tmp_path, monkeypatch):
+    require("onnx-int8")
+    monkeypatch.setattr(int8, "MIN_EQUAL_INT8", 1.01)
+    with pytest.raises(ParityError, match="mask pixels equal"):
+        export_file(make_model(1.0), tmp_path / "a.onnx", format="onnx-int8", metadata={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def eager(model: WholePicture):
+    @torch.inference_mode()
+    def run(pictures):
+        return as_arrays(model(torch.from_numpy(pictures)))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda maps, probabilities: (maps, probabilities + 2e-4),
+        lambda maps, probabilities: (maps, np.where(probabilities > 0.9, np.nan, probabilities)),
+        lambda maps, probabilities: (1 - maps, probabilities),
+        lambda maps, probabilities: (maps[:, :-1], probabilities),
+        lambda maps, probabilities: (maps.astype(np.int64), probabilities),
+        lambda maps, probabilities: (maps[::-1], probabilities[::-1]),
+    ],
+    ids=["offset", "nan", "inverted", "cropped", "type", "order"],
+)
+def test_the_gate_sees_every_kind_of_damage(broken):
+    model = make_model(0.5)
+    run = eager(model)
+
+    def measured(change):
+        found = parity.measure(model, lambda x: change(*run(x)), parity.probes(30_000))
+        parity.require_parity(found, tolerance=1e-4, min_equal=0.9999)
+
+    measured(lambda maps, probabilities: (maps, probabilities))
+    with pytest.raises(ParityError, match="not kept"):
+        measured(broken)
+
+
+def test_probes_are_of_many_shapes_and_batches_and_hold_both_kinds_of_pixels():
+    shapes = {pictures.shape for pictures in parity.probes()}
+    assert sum(np.prod(pictures.shape[:3]) for pictures in parity.probes()) >= 1_000_000
+    assert {shape[0] for shape in shapes} >= {1, 3}
+    assert len({shape[1:3] for shape in shapes}) >= 5
+    model = make_model(0.5)
+    masks = [eager(model)(pictures)[0].mean() for pictures in parity.probes(30_000)]
+    assert 0.05 < np.mean(masks) < 0.95
+
+
+# --- what can be wrong ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "line"),
+    [
+        ("onnx", "onnxscript", r'onnxscript: pip install "segan\[onnx\]"'),
+        ("openvino", "openvino", r'openvino: pip install "segan\[openvino\]"'),
+    ],
+)
+def test_missing_packages_are_named(tmp_path, monkeypatch, name, package, line):
     original = builtins.__import__
 
-    def without_onnx(name, *args, **kwargs):
-        if name == "onnxscript":
-            raise ImportError(name=name)
-        return original(name, *args, **kwargs)
+    def without(found, *args, **kwargs):
+        if found == package:
+            raise ImportError(name=found)
+        return original(found, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", without_onnx)
-    with pytest.raises(ConfigError, match=r'onnxscript: pip install "segan\[onnx\]"'):
-        export_onnx(make_model(1.0), tmp_path / "a.onnx", metadata={})
+    monkeypatch.setattr(builtins, "__import__", without)
+    out = tmp_path / f"a{FORMATS[name].suffix}"
+    with pytest.raises(ConfigError, match=line):
+        export_file(make_model(1.0), out, format=name, metadata={})
 
 
-def test_files_that_are_no_models_are_refused(tmp_path):
-    path = tmp_path / "a.onnx"
+def test_a_missing_compiler_is_one_line(tmp_path, monkeypatch):
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler and found none: install g\+\+"):
+        export_file(make_model(1.0), tmp_path / "a.aot.pt2", format="aot", metadata={})
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".aot.pt2", ".xml"])
+def test_files_that_are_no_models_are_refused(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
     with pytest.raises(ConfigError, match="cannot read model"):
-        open_onnx(path)
+        load_exported(path, trust=True)
     path.write_bytes(b"not a model")
-    with pytest.raises(ConfigError, match="is not an ONNX model"):
-        open_onnx(path)
+    path.with_suffix(".bin").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"is not a"):
+        load_exported(path, trust=True)
 
 
-def test_unwritable_path_is_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["onnx", "openvino", "pt2"])
+def test_files_that_segan_did_not_export_are_refused(tmp_path, name):
+    require(name)
+    path = tmp_path / f"a{FORMATS[name].suffix}"
+    FORMATS[name].write(make_model(1.0), path, {"author": "someone"})
+    with pytest.raises(ConfigError, match="but not one that segan exported"):
+        load_exported(path, trust=True)
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".aot.pt2"])
+def test_files_that_can_run_code_want_trust(tmp_path, suffix):
+    with pytest.raises(ConfigError, match="can run code of whoever made it: add --trust"):
+        load_exported(tmp_path / f"a{suffix}")
+
+
+def test_suffixes_tell_formats_apart():
+    assert format_of(Path("a.b.ONNX")) is FORMATS["onnx"]
+    assert format_of(Path("a.pt2")) is FORMATS["pt2"]
+    assert format_of(Path("a.aot.pt2")) is FORMATS["aot"]
+    assert format_of(Path("segmenter.safetensors")) is None
+
+
+def test_wrong_names_are_one_line(tmp_path):
+    model = make_model(1.0)
+    with pytest.raises(ConfigError, match="no format 'tflite'; valid: onnx, onnx-int8, openvino"):
+        export_file(model, tmp_path / "a.tflite", format="tflite", metadata={})
+    with pytest.raises(ConfigError, match=r"a\.onnx must end in \.xml"):
+        export_file(model, tmp_path / "a.onnx", format="openvino", metadata={})
+    with pytest.raises(ConfigError, match="is a folder; name a file"):
+        export_file(model, tmp_path, metadata={})
+    one = [np.zeros((8, 8, 3), np.uint8)]
+    with pytest.raises(ConfigError, match="at least two pictures"):
+        export_file(model, tmp_path / "a.onnx", format="onnx-int8", metadata={}, pictures=one)
+
+
+def test_unwritable_path_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(export, "_convert", lambda *_: None)
     with pytest.raises(DataError, match="cannot write"):
-        export_onnx(make_model(1.0), tmp_path / "file" / "a.onnx", metadata={}, verify=False)
+        export_file(make_model(1.0), tmp_path / "file" / "a.onnx", metadata={}, verify=False)
+
+
+# --- the module that is exported ------------------------------------------------------------------
 
 
 def test_scaled_side_is_the_rounded_product():
@@ -133,6 +336,81 @@ def test_whole_picture_is_what_evaluation_does():
     assert torch.equal(masks, (expected > 0.5).to(torch.uint8))
 
 
-def test_segmenters_without_foreground_are_refused():
-    with pytest.raises(ConfigError, match="regions are unnamed clusters"):
-        WholePicture(Segmenter())
+@pytest.mark.parametrize("scale", [1.0, 0.4])
+@pytest.mark.parametrize(("num_regions", "dtype"), [(3, torch.uint8), (257, torch.int32)])
+def test_unnamed_regions_are_numbered_as_prediction_does(scale, num_regions, dtype):
+    torch.manual_seed(0)
+    network = networks.build(UNetConfig(width=4, depth=1), out_channels=num_regions)
+    segmenter = RegionSegmenter(network, stride=network.stride).eval()
+    picture = torch.randint(0, 256, (1, 57, 80, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        labels, probabilities = WholePicture(segmenter, scale=scale)(picture)
+    expected = native_regions(segmenter, picture[0].permute(2, 0, 1), scale)
+    assert labels.dtype == dtype
+    assert probabilities.shape == (1, num_regions, 57, 80)
+    assert (labels[0] == expected.argmax(0)).float().mean() >= 0.9999
+
+
+# --- side by side ---------------------------------------------------------------------------------
+
+
+def test_formats_are_compared_and_what_cannot_be_made_says_why(tmp_path, monkeypatch):
+    model = make_model(0.5)
+    source = tmp_path / "segmenter.safetensors"
+    source.write_bytes(b"12345")
+
+    def missing(*_):
+        raise ConfigError("no such package")
+
+    def write(_, path, __):
+        path.write_bytes(b"123")
+
+    good = formats.Format(
+        title="good",
+        suffix=".onnx",
+        require=lambda: None,
+        write=write,
+        open=lambda _: OpenFile(run=eager(model), metadata={}),
+    )
+    fields = {name: getattr(good, name) for name in good.__dataclass_fields__}
+    inverted = lambda x: (1 - eager(model)(x)[0], eager(model)(x)[1])  # noqa: E731
+    bad = fields | {"suffix": ".xml", "open": lambda _: OpenFile(run=inverted, metadata={})}
+    monkeypatch.setitem(FORMATS, "onnx", good)
+    monkeypatch.setitem(FORMATS, "openvino", formats.Format(**bad))
+    monkeypatch.setitem(
+        FORMATS, "aot", formats.Format(**fields | {"suffix": ".aot.pt2", "require": missing})
+    )
+    monkeypatch.setattr(parity, "NUM_PIXELS", 30_000)
+    scores = {"segmenter.safetensors": 0.5, "segmenter.onnx": 0.25}
+    rows = compare_formats(
+        model,
+        source,
+        tmp_path / "out",
+        metadata={},
+        formats=("onnx", "openvino", "aot"),
+        score=lambda path: ("iou", scores[path.name]),
+    )
+    assert [row.format for row in rows] == [comparison.EAGER, "onnx", "openvino", "aot"]
+    assert [row.num_bytes for row in rows] == [5, 3, None, None]
+    assert [row.accuracy for row in rows] == [0.5, 0.25, None, None]
+    assert [row.failed for row in rows] == [False, False, True, False]
+    assert rows[1].parity.equal_pixels == 1
+    assert 0 < rows[0].milliseconds < 10_000
+    assert "mask pixels equal" in rows[2].reason
+    assert rows[3].reason == "no such package"
+    json.dumps([row.as_tree() for row in rows], allow_nan=False)
+    shown = table(rows)
+    assert [str(column.header) for column in shown.columns][-1] == "iou"
+    assert list(shown.columns[0].cells) == [row.format for row in rows]
+    with pytest.raises(ConfigError, match="no format 'tflite'"):
+        compare_formats(model, source, tmp_path, metadata={}, formats=("tflite",))
+
+
+def test_report_without_parity_says_so(tmp_path):
+    report = ExportReport(path=tmp_path / "a.onnx", format="onnx", num_bytes=1, parity=None)
+    assert "not compared with the segmenter" in str(report)
+
+
+def test_traced_graph_holds_no_paths_of_this_machine():
+    graph = program.traced(make_model(1.0)).graph
+    assert not any({"stack_trace", "nn_module_stack"} & set(node.meta) for node in graph.nodes)

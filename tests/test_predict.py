@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segan import config, export, networks, predict
+from segan import config, networks
+from segan import prediction as predict
 from segan.checkpoint import load_segmenter, save_segmenter
 from segan.data.images import read_image, read_mask
 from segan.data.sample import Mask, Sample
@@ -15,6 +16,9 @@ from segan.errors import ConfigError, DataError
 from segan.evaluation.cases import Cases, cases_of
 from segan.evaluation.foreground import _regions
 from segan.evaluation.rows import probability_in_boxes
+from segan.exporting.formats import export_file
+from segan.exporting.loading import load_exported
+from segan.exporting.whole import WholePicture
 from segan.networks import UNetConfig
 from segan.overlay import MASK_COLOR, index_image, overlay
 from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter, WindowSpec
@@ -72,7 +76,7 @@ def test_index_png_is_the_mask_and_has_the_name_of_its_picture(tmp_path, model, 
     assert summary.num_written == 4
     assert "4 masks written" in str(summary)
     loaded = load_segmenter(model)
-    whole = export.WholePicture(loaded.segmenter, scale=WINDOW.scale)
+    whole = WholePicture(loaded.segmenter, scale=WINDOW.scale)
     with torch.inference_mode():
         expected, _ = whole(read_image(pictures / "a/x.png").permute(1, 2, 0)[None])
     with Image.open(tmp_path / "out/masks/a/x.png") as mask:
@@ -225,8 +229,8 @@ def test_boxes_from_a_file_reach_their_pictures(tmp_path, model, pictures, capsy
 def test_exported_file_predicts_the_same(tmp_path, model, pictures):
     loaded = load_segmenter(model)
     path = tmp_path / "segmenter.onnx"
-    whole = export.WholePicture(loaded.segmenter, scale=WINDOW.scale)
-    export.export_onnx(whole, path, metadata=loaded.metadata, verify=False)
+    whole = WholePicture(loaded.segmenter, scale=WINDOW.scale)
+    export_file(whole, path, metadata=loaded.metadata, verify=False)
     predict.predict(model, [pictures], tmp_path / "eager")
     predict.predict(path, [pictures], tmp_path / "exported")
     for name in outputs(tmp_path / "eager"):
@@ -259,8 +263,8 @@ class Picture:
 
 def test_evaluation_scores_the_mask_that_prediction_and_export_write(tmp_path, model):
     loaded = load_segmenter(model)
-    whole = export.WholePicture(loaded.segmenter, scale=WINDOW.scale)
-    export.export_onnx(whole, tmp_path / "a.onnx", metadata=loaded.metadata, verify=False)
+    whole = WholePicture(loaded.segmenter, scale=WINDOW.scale)
+    export_file(whole, tmp_path / "a.onnx", metadata=loaded.metadata, verify=False)
     sample = Picture()[0]
 
     def scored(which: Cases) -> list[Tensor]:
@@ -271,7 +275,7 @@ def test_evaluation_scores_the_mask_that_prediction_and_export_write(tmp_path, m
 
     with torch.inference_mode():
         written, _ = whole(sample.image.permute(1, 2, 0)[None])
-    exported = export.load_exported(tmp_path / "a.onnx").segmenter(sample.image[None] / 255)
+    exported = load_exported(tmp_path / "a.onnx").segmenter(sample.image[None] / 255)
     (mask,) = scored(Cases(spec=WINDOW))
     assert 0.1 < mask.float().mean() < 0.9
     assert (mask == written[0].bool()).float().mean() >= 0.9999

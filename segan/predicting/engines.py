@@ -14,7 +14,7 @@ from torch import Tensor
 from segan.errors import ConfigError
 from segan.evaluation.polarity import Named
 from segan.evaluation.rows import probability_in_boxes, regions_of, scaled_image
-from segan.export import WholePicture
+from segan.exporting.whole import WholePicture
 from segan.opening import Opened
 from segan.refining import Flipped
 from segan.segmenter import (

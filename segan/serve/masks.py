@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from segan.arrays import Picture
 from segan.data.images import UnreadableImage, one_line, read_image
 from segan.errors import ConfigError, DataError
-from segan.export import ExportedSegmenter, load_exported
+from segan.exporting.loading import load_exported
 from segan.formats import FORMATS, Found
 from segan.formats import encode as encode_format
 from segan.refining import REFINEMENTS, compose
+from segan.segmenter import Segmenter
 
 LEVELS = 200
 NO_REFINEMENT = "none"
@@ -71,7 +72,7 @@ class Model:
     """
 
     name: str
-    segmenter: ExportedSegmenter
+    segmenter: Segmenter
     metadata: dict[str, Any]
 
 
@@ -94,6 +95,10 @@ def open_models(paths: Sequence[Path]) -> list[Model]:
                 f"{path} is no exported file; segan export RUN --out FILE.onnx makes one"
             )
         loaded = load_exported(path)
+        if loaded.segmenter.foreground is None:
+            raise ConfigError(
+                f"{path} gives regions without names; the page shows masks of an object"
+            )
         name = "/".join(path.with_suffix("").parts[-depth:])
         models.append(Model(name=name, segmenter=loaded.segmenter, metadata=loaded.metadata))
     return models

@@ -81,6 +81,7 @@ def predict(
     formats: Sequence[str] = DEFAULT,
     options: Options | None = None,
     join_videos: bool = False,
+    trust: bool = False,
 ) -> Summary:
     """Segments image files, folders of them at any depth, patterns, and videos.
 
@@ -103,6 +104,7 @@ def predict(
         formats: Names in `segan.formats.FORMATS`.
         options: Threshold, refinements, separation, tiles, limits; the defaults without it.
         join_videos: Whether the overlays of a video's frames become `out/videos/NAME.mp4`.
+        trust: Allow exported files that can run code of whoever made them.
 
     Raises:
         ConfigError: A path, the model, a box, the folder or an option is wrong; nothing is written.
@@ -110,7 +112,7 @@ def predict(
     """
     options = options or Options()
     writers = open_writers(formats, out)
-    opened = open_segmenter(str(model))
+    opened = open_segmenter(str(model), trust=trust)
     engine = build_engine(
         opened,
         in_boxes=boxes is not None,

@@ -1,0 +1,1 @@
+"""Segmenters as files that need neither their training code nor, but for .pt2, PyTorch."""
