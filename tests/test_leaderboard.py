@@ -359,6 +359,16 @@ def test_a_row_beyond_its_minutes_is_stopped_and_can_go_on(tmp_path: Path):
     assert [(failure.row, failure.code) for failure in failures] == [("slow", 75)]
 
 
+def test_a_signal_to_the_suite_stops_its_rows(tmp_path: Path):
+    rows = [Row(name="slow", method="m", data="d")]
+    mark = tmp_path / "stopped"
+    trap = f"trap 'touch {mark}; exit 75' TERM"
+    script = f"{trap}; sleep 0.5; kill -TERM $PPID; while :; do sleep 0.1; done"
+    with pytest.raises(KeyboardInterrupt):
+        run_shell(tmp_path, rows, {"slow": script})
+    assert mark.exists()
+
+
 def test_a_killed_row_is_told_from_one_that_failed(tmp_path: Path):
     rows = [Row(name="killed", method="m", data="d")]
     failures = run_shell(tmp_path, rows, {"killed": "echo last words; kill -9 $$"})
