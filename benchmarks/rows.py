@@ -2,10 +2,10 @@
 
     python benchmarks/rows.py keep runs/shapes shapes --seconds 250 --note "alone on 2 cores"
     python benchmarks/rows.py table shapes
-    python benchmarks/rows.py snapshots runs/dsb2018        score a run's snapshots on dev
 
 A row is benchmarks/results/SUITE/RUN.json: scores of the segmenter and of the trivial guesses,
-configuration, seed, commit, hardware, seconds.
+configuration, seed, commit, hardware, seconds. This is for runs that were made one by one; suites
+are `segan leaderboard` (docs/leaderboard.md), which scores checkpoints too.
 """
 
 import argparse
@@ -16,11 +16,7 @@ from pathlib import Path
 
 import torch
 
-from segan import config, data
-from segan.checkpoint import load_segmenter
-from segan.evaluation.cases import Cases
-from segan.evaluation.foreground import Row, foreground
-from segan.training.config import RunConfig
+from segan import config
 
 RESULTS = Path(__file__).resolve().parent / "results"
 METRICS = (
@@ -95,20 +91,6 @@ def table(suite: str) -> None:
     print(f"seconds: {', '.join(str(run['seconds']) for run in runs)}")
 
 
-def snapshots(run: Path) -> None:
-    """Score the snapshots of a run on dev: does the last stand by the best?"""
-    settings = config.build(RunConfig, config.read_tree(run / "config.yaml"))
-    dataset = data.build(settings.data, "dev")
-    values = []
-    for path in sorted((run / "snapshots").glob("*.safetensors")):
-        loaded = load_segmenter(path)
-        which = Cases(windows="box", spec=loaded.window, limit=settings.evaluation.limit)
-        row = Row(segmenter=loaded.segmenter, clip=True, supervision="boxes")
-        values.append(foreground(row, dataset, which, split="dev").metrics["iou"])
-        print(f"{path.name}: {values[-1]:.4f}", flush=True)
-    print(f"best {max(values):.4f}, last {values[-1]:.4f}")
-
-
 def main() -> None:
     """Read the arguments and do it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -119,14 +101,11 @@ def main() -> None:
     one.add_argument("--seconds", type=int, required=True)
     one.add_argument("--note", default="")
     verbs.add_parser("table").add_argument("suite")
-    verbs.add_parser("snapshots").add_argument("run", type=Path)
     options = parser.parse_args()
     if options.verb == "keep":
         keep(options.run, options.suite, seconds=options.seconds, note=options.note)
-    elif options.verb == "table":
-        table(options.suite)
     else:
-        snapshots(options.run)
+        table(options.suite)
 
 
 if __name__ == "__main__":

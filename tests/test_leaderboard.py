@@ -18,7 +18,6 @@ from segan.errors import ConfigError
 from segan.leaderboard import choice
 from segan.leaderboard.board import leaderboard
 from segan.leaderboard.jobs import run_all
-from segan.leaderboard.page import curve
 from segan.leaderboard.suite import SUITES, Row, find_roots, merged, read_suite, run_of
 from segan.leaderboard.tables import blocks_of, to_csv, to_markdown
 
@@ -161,19 +160,21 @@ def test_page_needs_nothing_else_and_escapes_what_it_is_told(board: Board):
 
     reader = Reader()
     reader.feed(page)
-    assert not {"script", "link", "iframe", "b", "i"} & set(reader.tags)
+    assert not {"link", "iframe", "b"} & set(reader.tags)
+    assert reader.tags.count("script") == 1
     assert reader.sources
     assert all(source.startswith("data:image/jpeg;base64,") for source in reader.sources)
     assert "&lt;b&gt;bold&lt;/b&gt; | title" in page
     assert "second &amp; stage" in page
     assert "&lt;img src=x&gt;" in page
+    assert "<i>" not in page
     assert "url(" not in page
-    assert "http" not in page
+    assert "://" not in page
 
 
 def test_page_has_curves_and_samples_of_every_row(board: Board):
     page = board.text("html")
-    assert page.count("<svg") >= 2
+    assert page.count("data-chart=") >= 2
     assert "fit/dice" in page
     assert page.count("<img ") == 4  # picture, truth, otsu, second
     assert "seed 1" in page
@@ -183,7 +184,6 @@ def test_markdown_cells_cannot_be_broken_out_of(board: Board):
     text = board.text("md")
     assert "# a &lt;b&gt;bold&lt;/b&gt; \\| title" in text
     lines = [line for line in text.splitlines() if line.startswith("| ") and "second" in line]
-    assert lines
     assert "(2)" in lines[0]
 
 
@@ -359,6 +359,16 @@ def test_a_row_beyond_its_minutes_is_stopped_and_can_go_on(tmp_path: Path):
     assert [(failure.row, failure.code) for failure in failures] == [("slow", 75)]
 
 
+def test_a_signal_to_the_suite_stops_its_rows(tmp_path: Path):
+    rows = [Row(name="slow", method="m", data="d")]
+    mark = tmp_path / "stopped"
+    trap = f"trap 'touch {mark}; exit 75' TERM"
+    script = f"{trap}; sleep 0.5; kill -TERM $PPID; while :; do sleep 0.1; done"
+    with pytest.raises(KeyboardInterrupt):
+        run_shell(tmp_path, rows, {"slow": script})
+    assert mark.exists()
+
+
 def test_a_killed_row_is_told_from_one_that_failed(tmp_path: Path):
     rows = [Row(name="killed", method="m", data="d")]
     failures = run_shell(tmp_path, rows, {"killed": "echo last words; kill -9 $$"})
@@ -427,15 +437,6 @@ def test_lines_are_means_over_seeds_with_their_spread(tmp_path: Path):
     assert line.others["boundary_iou"] is None
     assert "| second & stage |" in to_markdown(suite, [block])
     assert to_csv(rows).count("\n") == 3
-
-
-def test_a_curve_is_drawn_inside_its_picture():
-    drawn = curve("a<b", {"0": [(0, 1.0), (10, 3.0)], "1": [(0, 2.0), (10, 2.0)], "2": []})
-    assert "a&lt;b" in drawn
-    assert drawn.count("<path d=") == 2
-    numbers = [float(n) for n in re.findall(r"M([\d. L]+)", drawn)[1].replace("L", " ").split()]
-    assert all(0 <= number <= 220 for number in numbers)
-    assert curve("empty", {"0": []}) == ""
 
 
 def test_wrong_number_of_jobs_is_refused_before_anything_is_read(tmp_path: Path):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from segan.leaderboard.suite import Row
 
@@ -58,9 +59,13 @@ def run_all(
         jobs: Processes at a time, at least 1.
         minutes: After which a row is asked to stop; None: never.
         done: Called with each row as it ends, its failure or None, and its seconds.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came; what ran was asked to save its state and stop.
     """
     waiting, running, failures = list(rows), list[_Running](), list[Failure]()
     threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))}
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         while waiting or running:
             failed = {failure.row for failure in failures}
@@ -82,7 +87,12 @@ def run_all(
             time.sleep(_POLL_SECONDS)
     finally:
         _stop(running)
+        signal.signal(signal.SIGTERM, before)
     return failures
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _start(row: Row, command: list[str], log: Path, threads: Mapping[str, str]) -> _Running:

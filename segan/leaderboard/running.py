@@ -73,7 +73,8 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
         found, run, teacher = open_segmenter(row.segmenter), None, None
     else:
         run = run_of(suite.config, row, root=root, runs=places.runs)
-        dataset_of(entry, root, "dev")  # what is missing is missed before an hour of training
+        if suite.config.checkpoints:
+            dataset_of(entry, root, "dev")  # what is missing is missed before an hour of training
         _train(run, places.row(row))
         found = _open(places.row(row) / "run" / FILE_NAME, row.name)
         teacher = load_segmenter(places.row(row) / "run").metadata.get("teacher")

@@ -66,6 +66,7 @@ class Block:
         kind: "whole" or "windows".
         num_images: Pictures scored.
         split: Of the data set.
+        is_first: Of the tables of its data set.
         lines: Its rows.
     """
 
@@ -74,12 +75,13 @@ class Block:
     kind: str
     num_images: int
     split: str
+    is_first: bool
     lines: Sequence[Line]
 
 
 def blocks_of(suite: Suite, kept: Sequence[Tree]) -> list[Block]:
     """The tables of a suite, in its order, made of the rows there are."""
-    blocks = []
+    blocks: list[Block] = []
     for data, entry in suite.config.data.items():
         for kind in KINDS:
             rows = [row for row in kept if row["data"] == data and kind in row["scores"]]
@@ -96,6 +98,7 @@ def blocks_of(suite: Suite, kept: Sequence[Tree]) -> list[Block]:
                         kind=kind,
                         num_images=first["scores"][kind]["num_images"],
                         split=first["split"],
+                        is_first=all(block.data != data for block in blocks),
                         lines=sorted(lines, key=lambda line: (not line.is_bound, -line.iou)),
                     )
                 )
@@ -181,6 +184,8 @@ def choices_of(block: Block) -> list[ChoiceTable]:
     trained = [line for line in block.lines if line.rows[0].get("choices")]
     seeds = {line.title: choice.of_seeds(line.rows, block.kind) for line in trained}
     tables = [_choices(f"choice among seeds, IoU on {block.split}", seeds)]
+    if not block.is_first:
+        return [table for table in tables if table.lines]
     points = {line.title: choice.of_checkpoints(line.rows) for line in trained}
     tables.append(_choices("choice among checkpoints, IoU on dev, mean over seeds", points))
     ranks = {line.title: choice.correlations(line.rows) for line in trained}

@@ -4,18 +4,16 @@ Everything is inside the page: pictures, style and script, the last two named by
 that a browser runs nothing else.
 """
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from segan.errors import ConfigError
 from segan.files import written_aside
 from segan.report import sections
 from segan.report.curves import NUM_COLORS
+from segan.report.document import document
 from segan.report.examples import examples_of
-from segan.report.html import Html, element, joined
+from segan.report.html import Html, element
 from segan.report.runs import Run, read_runs
 
 
@@ -60,23 +58,8 @@ def write_report(
 
 
 def _page(runs: Sequence[Run], body: Sequence[Html]) -> str:
-    style, script = _asset("report.css"), _asset("report.js")
-    policy = (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src {_digest(style)}; script-src {_digest(script)}"
-    )
     title = "segan: " + ", ".join(run.name for run in runs)
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", style),
-    )
-    page = element("body", _header(runs, body), element("main", *body), element("script", script))
-    return "<!doctype html>\n" + element("html", head, page, lang="en") + "\n"
+    return document(title, _header(runs, body), element("main", *body))
 
 
 def _header(runs: Sequence[Run], body: Sequence[Html]) -> Html:
@@ -105,13 +88,3 @@ def _run_card(run: Run, index: int) -> Html:
     )
     name = element("h2", element("i", class_=f"swatch c{index % NUM_COLORS}"), run.name)
     return element("article", name, element("dl", *terms))
-
-
-def _asset(name: str) -> Html:
-    """Style or script of this package."""
-    return Html(joined(Html(files(__package__).joinpath(name).read_text(encoding="utf-8"))))
-
-
-def _digest(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-    return f"'sha256-{digest}'"
