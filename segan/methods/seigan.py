@@ -96,7 +96,7 @@ class GuardsConfig:
         floor: Share of the picture below which `area_floor` acts.
     """
 
-    warmup: float = Field(default=0.2, ge=0, lt=1)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
     filled_reals: bool = True
     residual: float = Field(default=0.1, ge=0, le=1)
     second_noise: float = Field(default=0.02, ge=0)
@@ -113,9 +113,9 @@ class GuardsConfig:
 
 @settings
 class JudgeConfig(DiscriminatorConfig):
-    """A discriminator by patches: an object may be anywhere in its picture."""
+    """A discriminator that pools its features: an object may be anywhere in its picture."""
 
-    type: Literal["global", "patch"] = "patch"
+    type: Literal["global", "patch", "pooled"] = "pooled"
     width: int = Field(default=16, ge=4)
 
 
