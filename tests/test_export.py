@@ -189,7 +189,7 @@ def test_a_perturbed_export_fails_the_gate_and_is_not_kept(tmp_path, monkeypatch
     monkeypatch.setattr(parity, "NUM_PIXELS", 50_000)
     out = tmp_path / f"bad{FORMATS[name].suffix}"
     with pytest.raises(ParityError, match=r"probabilities by up to .* mask pixels equal") as caught:
-        export_file(make_model(0.5), out, format=name, metadata={})
+        export_file(make_model(0.5), out, format=name, metadata=METADATA)
     assert caught.value.exit_code == 5
     assert list(tmp_path.iterdir()) == []
 
@@ -198,7 +198,7 @@ def test_int8_that_loses_too_much_is_not_kept(tmp_path, monkeypatch):
     require("onnx-int8")
     monkeypatch.setattr(int8, "MIN_EQUAL_INT8", 1.01)
     with pytest.raises(ParityError, match="mask pixels equal"):
-        export_file(make_model(1.0), tmp_path / "a.onnx", format="onnx-int8", metadata={})
+        export_file(make_model(1.0), tmp_path / "a.onnx", format="onnx-int8", metadata=METADATA)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -213,8 +213,11 @@ def eager(model: WholePicture):
 @pytest.mark.parametrize(
     "broken",
     [
-        lambda maps, probabilities: (maps, probabilities + 2e-4),
-        lambda maps, probabilities: (maps, np.where(probabilities > 0.9, np.nan, probabilities)),
+        lambda maps, probabilities: (maps, probabilities + np.float32(2e-4)),
+        lambda maps, probabilities: (
+            maps,
+            np.where(probabilities > 0.5, np.float32(np.nan), probabilities),
+        ),
         lambda maps, probabilities: (1 - maps, probabilities),
         lambda maps, probabilities: (maps[:, :-1], probabilities),
         lambda maps, probabilities: (maps.astype(np.int64), probabilities),
@@ -372,7 +375,8 @@ def test_unnamed_regions_are_numbered_as_prediction_does(scale, num_regions, dty
     expected = native_regions(segmenter, picture[0].permute(2, 0, 1), scale)
     assert labels.dtype == dtype
     assert probabilities.shape == (1, num_regions, 57, 80)
-    assert (labels[0] == expected.argmax(0)).float().mean() >= 0.9999
+    # Where two regions are as likely, the order in memory decides.
+    assert (labels[0] == expected.argmax(0)).float().mean() >= 0.999
 
 
 # --- side by side ---------------------------------------------------------------------------------
