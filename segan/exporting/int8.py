@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from segan.config import Tree
 from segan.exporting.onnx import write_onnx
+from segan.exporting.opened import entries_of
 from segan.exporting.parity import soft_shapes
 from segan.exporting.whole import WholePicture
 
@@ -68,7 +69,7 @@ def write_int8(
             )
         quantised = onnx.load_model(path)
         del quantised.metadata_props[:]  # the quantiser drops ours and adds its own
-        quantised.metadata_props.extend(onnx.load_model(exact).metadata_props)
+        onnx.helper.set_model_props(quantised, entries_of(metadata))
         onnx.save_model(quantised, path)
 
 

@@ -46,13 +46,19 @@ def measure(model: WholePicture, run: Run, batches: Iterable[Pictures]) -> Parit
     """How far what `run` gives is from the model's, on batches of uint8 [N, H, W, 3].
 
     Raises:
-        ParityError: The maps have another shape or type than the model's.
+        ParityError: It fails, or the maps have another shape or type than the model's.
     """
     largest, num_equal, num_pixels = 0.0, 0, 0
     for pictures in batches:
         with torch.inference_mode():
             maps, probabilities = (output.numpy() for output in model(torch.from_numpy(pictures)))
-        found, exported = run(pictures)
+        try:
+            found, exported = run(pictures)
+        except Exception as error:  # each runtime has its own
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ParityError(
+                f"the exported file fails on pictures {list(pictures.shape)}: {reason}; not kept"
+            ) from None
         for wanted, given in ((maps, found), (probabilities, exported)):
             if wanted.shape != given.shape or wanted.dtype != given.dtype:
                 raise ParityError(
