@@ -127,7 +127,7 @@ def call(model: Path, source: Path, out: Path, **options: object) -> str:
     """A program that predicts."""
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     return (
-        "from pathlib import Path\nfrom segan.predict import predict\n"
+        "from pathlib import Path\nfrom segan.prediction import predict\n"
         f"predict({str(model)!r}, [Path({str(source)!r})], Path({str(out)!r}){given})"
     )
 

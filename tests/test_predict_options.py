@@ -19,10 +19,10 @@ from segan.data.images import read_image
 from segan.errors import ConfigError
 from segan.networks import UNetConfig
 from segan.opening import open_segmenter
-from segan.predict import predict
 from segan.predicting import engines, pipeline
 from segan.predicting.engines import build_engine
 from segan.predicting.finding import Options
+from segan.prediction import predict
 from segan.segmenter import RegionSegmenter
 
 SQUARES = ((5, 5, 10), (30, 8, 4), (60, 40, 20), (10, 60, 2))
