@@ -1,6 +1,8 @@
 """The documentation holds: its code runs, and what it links to is there."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,21 @@ def test_the_smallest_method_trains() -> None:
     assert distances[-1] > 2 * distances[0]
     masks = method.preview(method.segmenter, ImageBatch(images)).masks
     assert masks.shape == (4, 1, 48, 48)
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in cells), "clear the outputs before committing"
+    sources = ["".join(cell["source"]) for cell in cells]
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path / "docs")
+    scope: dict[str, object] = {"__name__": "notebook"}
+    for number, source in enumerate(sources):
+        small = source.replace("IMAGES = 6400", "IMAGES = 64")
+        exec(compile(small, f"cell {number}", "exec"), scope)
+    assert scope["IMAGES"] == 64
+    written = {path.name for path in (tmp_path / "docs" / "notebook-run" / "masks").rglob("*.*")}
+    assert "one.png" in written
+    assert any(name.endswith(".json") for name in written)
