@@ -43,7 +43,7 @@ from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
 
 # What `segan train FOLDER` trains, and how many network sizes the shorter side of a picture has.
-RECOMMENDED = "wnet"
+RECOMMENDED = "iic"
 PARTS = 1.5
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

@@ -171,8 +171,8 @@ def test_wrong_settings_are_one_line(override, expected, refusal):
     ("overrides", "expected"),
     [
         (
-            ["--method", "seigan"],
-            "there is no method 'seigan'; valid: cut_paste, wnet, iic, shift, copy_paste",
+            ["--method", "cyclegan"],
+            "there is no method 'cyclegan'; valid: cut_paste, wnet, iic, ",
         ),
         (["--method", "iic"], "--method iic is for a folder of images"),
         (["train.images.a=5"], "train.images.a: 'images' is a value, it has no keys below it"),
