@@ -155,7 +155,7 @@ def test_version(capsys):
         ("data.type=shpes", "'data.type' is 'shpes'; did you mean 'shapes'?"),
         ("data.type=folder", "'data.root' is required and has no default"),
         ("data.size=8", "'data.size' is 8; it must be greater than or equal to 32"),
-        ("method.type=seigan", "'method.type' is 'seigan'; valid: cut_paste"),
+        ("method.type=diffusion", "'method.type' is 'diffusion'; valid: cut_paste"),
     ],
 )
 def test_wrong_settings_are_one_line(override, expected, refusal):
@@ -168,8 +168,9 @@ def test_wrong_settings_are_one_line(override, expected, refusal):
     ("overrides", "expected"),
     [
         (
-            ["--method", "seigan"],
-            "there is no method 'seigan'; valid: cut_paste, wnet, iic, shift, copy_paste",
+            ["--method", "diffusion"],
+            "there is no method 'diffusion'; "
+            "valid: cut_paste, wnet, iic, seigan, shift, copy_paste",
         ),
         (["--method", "iic"], "--method iic is for a folder of images"),
         (["train.images.a=5"], "train.images.a: 'images' is a value, it has no keys below it"),

@@ -47,6 +47,17 @@ METHODS: dict[str, config.Tree] = {
         "scale": 0.5,
         "radius": 1,
     },
+    # The noise before the second swap is drawn from (seed, step), as W-Net's dropout is.
+    "seigan": {
+        "size": 16,
+        "network": {"width": 4, "depth": 1},
+        "inpainter": {"width": 4, "depth": 1},
+        "enhancer": {"width": 4},
+        "discriminator": {"width": 4, "depth": 2},
+        "cycle_every": 2,
+        "r1_every": 2,
+        "guards": {"second_noise": 0.0},
+    },
     "shift": {
         "size": 16,
         "network": {"width": 4, "depth": 1},

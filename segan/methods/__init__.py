@@ -8,11 +8,12 @@ from segan.methods.base import Method
 from segan.methods.copy_paste import CopyPaste, CopyPasteConfig
 from segan.methods.cut_paste import CutPaste, CutPasteConfig
 from segan.methods.iic import IIC, IICConfig
+from segan.methods.seigan import SEIGAN, SEIGANConfig
 from segan.methods.shift import Shift, ShiftConfig
 from segan.methods.wnet import WNet, WNetConfig
 
 MethodConfig = Annotated[
-    CutPasteConfig | WNetConfig | IICConfig | ShiftConfig | CopyPasteConfig,
+    CutPasteConfig | WNetConfig | IICConfig | SEIGANConfig | ShiftConfig | CopyPasteConfig,
     Field(discriminator="type"),
 ]
 
@@ -20,6 +21,7 @@ METHODS: dict[str, Any] = {
     "cut_paste": CutPaste,
     "wnet": WNet,
     "iic": IIC,
+    "seigan": SEIGAN,
     "shift": Shift,
     "copy_paste": CopyPaste,
 }

@@ -34,12 +34,14 @@ class Preview(NamedTuple):
         masks: [N, 1, H, W] in [0, 1], or regions [N, K, H, W] that sum to one.
         composites: [N, 3, H, W] in [0, 1], or None for methods that compose nothing.
         inside: Where masks may be positive, [N, 1, H, W] of 0 and 1, or None for anywhere.
+        filled: The pictures without their objects, [N, 3, H, W] in [0, 1], or None.
     """
 
     images: Tensor
     masks: Tensor
     composites: Tensor | None = None
     inside: Tensor | None = None
+    filled: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,16 +6,21 @@ from pydantic import Field
 
 from segan.networks.discriminators import Discriminator, DiscriminatorConfig, MaskDiscriminator
 from segan.networks.iic import IICHead, IICNetwork, IICNetworkConfig, IICTrunk
+from segan.networks.painters import Enhancer, EnhancerConfig, Inpainter, InpainterConfig
 from segan.networks.unet import UNet, UNetConfig
 from segan.networks.wnet import WNetNetwork, WNetNetworkConfig
 
 __all__ = [
     "Discriminator",
     "DiscriminatorConfig",
+    "Enhancer",
+    "EnhancerConfig",
     "IICHead",
     "IICNetwork",
     "IICNetworkConfig",
     "IICTrunk",
+    "Inpainter",
+    "InpainterConfig",
     "MaskDiscriminator",
     "SegmenterNetwork",
     "SegmenterNetworkConfig",

@@ -37,17 +37,17 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """Images [N, 3, H, W] in [0, 1] to logits [N, out_channels, H, W], fp32.
+    """Images [N, in_channels, H, W] in [0, 1] to logits [N, out_channels, H, W], fp32.
 
     H and W are multiples of `stride`.
     """
 
-    def __init__(self, config: UNetConfig, out_channels: int = 1) -> None:
+    def __init__(self, config: UNetConfig, out_channels: int = 1, *, in_channels: int = 3) -> None:
         super().__init__()
         widths = [config.width * 2**level for level in range(config.depth + 1)]
         self.stride = 2**config.depth
         self.inputs = config.inputs
-        self.stem = conv_block(3, widths[0], config.norm)
+        self.stem = conv_block(in_channels, widths[0], config.norm)
         self.down = nn.ModuleList(
             conv_block(above, below, config.norm) for above, below in pairwise(widths)
         )

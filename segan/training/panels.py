@@ -17,6 +17,8 @@ _GAP = 2
 def panel(preview: Preview, *, columns: int = 12, tile: int = 96) -> NDArray[np.uint8]:
     """A picture with one column per window: image, mask, composite, outline of the mask.
 
+    Where a method fills holes, the filled picture comes after the composite.
+
     Of partitions into more regions than two, the rows are image and regions, each in one colour.
 
     Args:
@@ -36,6 +38,8 @@ def panel(preview: Preview, *, columns: int = 12, tile: int = 96) -> NDArray[np.
     rows = [images, masks]
     if preview.composites is not None:
         rows.append(_tiles(preview.composites[:count], tile))
+    if preview.filled is not None:
+        rows.append(_tiles(preview.filled[:count], tile))
     rows.append(
         [overlay(image, mask[..., 0] > 127) for image, mask in zip(images, masks, strict=True)]
     )

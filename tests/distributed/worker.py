@@ -37,7 +37,11 @@ CLUSTERING = {
         ("adam-float64", {"double": True}),
     )
 }
-RUNS |= CLUSTERING
+SCENES = {
+    "seigan-sgd-fp32": {"name": "seigan", "optimizers": SGD},
+    "seigan-adam-float64": {"name": "seigan", "double": True},
+}
+RUNS |= CLUSTERING | SCENES
 STEPS = 20
 RESUMED = {"steps": 6, "checkpoint_every": 0}
 

@@ -56,20 +56,31 @@ COLUMNS = {
         "generator/irrelevant",
         "generator/area",
     ),
+    "seigan": (
+        "discriminator/background",
+        "discriminator/object",
+        "penalty/r1_object",
+        "generator/background",
+        "generator/object",
+        "generator/texture",
+        "cycle/background_cycle",
+        "cycle/object_cycle",
+        "cycle/mask_cycle",
+        "cycle/background_identity",
+    ),
 }
 
 
 class Discs:
-    """Thirty-two pictures of one disc each, by integer arithmetic alone, and as many without."""
+    """Thirty-two pictures of one disc each, by integer arithmetic alone."""
 
     name = "discs"
     provides = frozenset({"images", "boxes", "backgrounds"})
     box_source = "procedural"
 
-    def __init__(self, *, empty: bool = False) -> None:
-        self.empty = empty
-        if not empty:
-            self.backgrounds = Discs(empty=True)
+    @property
+    def backgrounds(self) -> "Ground":
+        return Ground()
 
     def __len__(self) -> int:
         return 32
@@ -82,12 +93,28 @@ class Discs:
         row, column, radius = 9 + index % 7, 9 + 3 * index % 11, 4 + index % 2
         inside = (y - row) ** 2 + (x - column) ** 2 <= radius**2
         stripes = 150 + (x * 13 + y * (5 + index % 4) + 30 * channel) % 101
-        inside &= not self.empty
         image = torch.where(inside, stripes, ground).permute(2, 0, 1).to(torch.uint8)
         box = [column - radius, row - radius, column + radius + 1, row + radius + 1]
-        if self.empty:
-            return Sample(name=f"empty-{index:02d}", image=image)
         return Sample(name=f"{index:02d}", image=image, boxes=torch.tensor([box]).float())
+
+
+class Ground(Discs):
+    """The same ground without a disc, numbered on from there."""
+
+    name = "ground"
+    provides = frozenset({"images"})
+    box_source = ""
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(name=f"{index:02d}", image=ground_of(32 + index).to(torch.uint8))
+
+
+def ground_of(index: int) -> torch.Tensor:
+    y, x, channel = torch.meshgrid(
+        torch.arange(48), torch.arange(48), torch.arange(3), indexing="ij"
+    )
+    ground = (x * (3 + index % 5) + y * (7 - index % 3) + 40 * channel + 11 * index) % 97
+    return ground.permute(2, 0, 1)
 
 
 def trace_of(name: str) -> Path:

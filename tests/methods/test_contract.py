@@ -39,6 +39,16 @@ TINY: dict[str, dict[str, Any]] = {
         "radius": 2,
         "pair": {"rotation": 10.0, "zoom": 0.1, "shift": 0.05},
     },
+    # The noise before the second swap is drawn from the step-seeded stream as well.
+    "seigan": {
+        "network": {"width": 4, "depth": 1},
+        "inpainter": {"width": 4, "depth": 1},
+        "enhancer": {"width": 4},
+        "discriminator": {"width": 4, "depth": 2},
+        "size": 16,
+        "weights": {"binarity": 1.0},
+        "guards": {"second_noise": 0.0, "warmup": 0.0, "grounded": True},
+    },
     "shift": {
         "network": {"width": 4, "depth": 1},
         "discriminator": {"width": 4, "depth": 2},
@@ -62,7 +72,7 @@ def make(name: str) -> Method:
 
 
 def dataset() -> Dataset:
-    tree = {"type": "shapes", "size": 48, "train_images": 6, "backgrounds": 6}
+    tree = {"type": "shapes", "size": 48, "train_images": 6, "backgrounds": 4}
     return data.build(config.build(data.ShapesConfig, tree), "train")
 
 

@@ -238,7 +238,7 @@ def test_discriminator_is_trained_on_masks_without_a_graph():
         ),
         (
             {"discriminator": {"type": "patch"}},
-            "a discriminator that also finds what was pasted must be 'global'",
+            "a discriminator that also finds what was pasted is 'global' or 'pooled'",
         ),
         (
             {"size": 18},

@@ -19,11 +19,12 @@ def make(size: int = 24, **settings: object) -> Discriminator:
 def test_logits_are_one_per_image_or_a_map(size, depth):
     images = torch.rand(2, 3, size, size)
     assert make(size, type="global", width=4, depth=depth)(images).shape == (2, 1)
+    assert make(size, type="pooled", width=4, depth=depth)(images).shape == (2, 1)
     side = size // 2**depth
     assert make(size, type="patch", width=4, depth=depth)(images).shape == (2, 1, side, side)
 
 
-@pytest.mark.parametrize("kind", ["global", "patch"])
+@pytest.mark.parametrize("kind", ["global", "patch", "pooled"])
 def test_an_image_does_not_depend_on_its_batch(kind):
     discriminator = make(type=kind, width=4, depth=2)
     images = torch.rand(3, 3, 24, 24)
@@ -40,6 +41,17 @@ def test_patch_logits_see_only_their_part():
     difference = (discriminator(images) - discriminator(changed)).abs()
     assert difference[..., :2].max() > 0
     assert torch.equal(difference[..., 6:], torch.zeros(1, 1, 12, 6))
+
+
+def test_pooled_logits_do_not_depend_on_where_a_thing_is():
+    """A square far from the border, moved by a multiple of the stride, on one colour."""
+    discriminator = make(64, type="pooled", width=4, depth=2, inputs="range")
+    pictures = torch.full((2, 3, 64, 64), 0.4)
+    pictures[0, :, 20:26, 20:26] = 1
+    pictures[1, :, 32:38, 28:34] = 1
+    first, second = discriminator(pictures)
+    torch.testing.assert_close(first, second)
+    assert not torch.allclose(first, discriminator(torch.full((1, 3, 64, 64), 0.4))[0])
 
 
 def test_parameter_counts():
@@ -89,10 +101,11 @@ def test_a_mask_discriminator_gives_a_score_and_a_map(depth):
         assert {found.dtype for found in discriminator(images)} == {torch.float32}
 
 
-def test_a_mask_discriminator_scores_like_a_discriminator_of_the_same_weights():
+@pytest.mark.parametrize("kind", ["global", "pooled"])
+def test_a_mask_discriminator_scores_like_a_discriminator_of_the_same_weights(kind):
     """The way back up does not touch the score."""
     torch.manual_seed(0)
-    config = DiscriminatorConfig(width=4, depth=2)
+    config = DiscriminatorConfig(type=kind, width=4, depth=2)
     both, plain = MaskDiscriminator(config, 16), Discriminator(config, 16)
     copied = [layer for layer in plain.layers if isinstance(layer, nn.Conv2d | nn.Linear)]
     own = [*both.encoder.down, both.encoder.deepest, both.encoder.score]

@@ -105,6 +105,7 @@ class Shapes:
     """The shapes world as a data set; satisfies `segan.data.sample.Dataset`."""
 
     name = "shapes"
+    provides = frozenset({"images", "boxes", "masks", "instances", "backgrounds"})
     box_source = "procedural"
     backgrounds: "ShapesGround"
 
@@ -118,10 +119,10 @@ class Shapes:
             for number in range(train if part == "train" else test)
         ]
         self.name = "shapes" if config.level == "default" else f"shapes-{config.level}"
-        self.provides = frozenset({"images", "boxes", "masks", "instances"})
         if config.backgrounds:
-            self.provides |= {"backgrounds"}
             self.backgrounds = ShapesGround(config)
+        else:
+            self.provides -= {"backgrounds"}
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -1,0 +1,428 @@
+"""SEIGAN (Ostyakov, Suvorov, Logacheva, Khomenko & Nikolenko, 2018, arXiv 1811.07630).
+
+Segmentation, inpainting and enhancement learn each other: a mask is good if the object that it cuts
+out looks real in another scene, if the hole it leaves can be filled so that nothing shows, and if
+doing both a second time gives back what was there.
+
+Supervision: object-free pictures, or boxes, between which windows are object-free. The paper's
+weights are not known; every choice made here is listed in docs/methods/seigan.md.
+"""
+
+from dataclasses import field
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from segan import networks
+from segan.compositing import blur, brighten, composite, zero_border
+from segan.config import settings
+from segan.data.scenes import BoxedSceneView, SceneBatch, SceneView
+from segan.errors import ConfigError
+from segan.losses.adversarial import (
+    AdversarialLoss,
+    discriminator_accuracy,
+    discriminator_loss,
+    generator_loss,
+    r1_penalty,
+)
+from segan.losses.masks import area_floor, binarity, mean_area
+from segan.losses.texture import texture_distance
+from segan.methods.base import Losses, Method, Phase, Preview, losses
+from segan.networks import DiscriminatorConfig, EnhancerConfig, InpainterConfig, UNetConfig
+from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
+
+
+@settings
+class WeightsConfig:
+    """Weights of the terms; 0 switches a term, and the network it needs, off.
+
+    Attributes:
+        background: Adversarial: a picture whose object was cut out and whose hole was filled, x^,
+            against object-free pictures (D_bg).
+        object: Adversarial: the object pasted into another scene, y^, against pictures with
+            objects (D_obj).
+        background_cycle: L1 between the scene y and what a second swap makes of it.
+        object_cycle: L1 between the picture x and what a second swap makes of it.
+        mask_cycle: L1 between the object's mask in x and the mask found in y^.
+        enhancement_identity: L1 between a real picture and what the enhancer makes of it.
+        background_identity: L1 between an object-free picture and itself with random holes filled.
+        texture: Distance of the texture in the filled hole from that around it.
+        empty: Mean opacity on object-free pictures, where nothing is to be cut. Not in the paper.
+        area: Mean opacity. Not in the paper.
+        area_floor: Penalty on masks below `GuardsConfig.floor`. Not in the paper.
+        binarity: Distance of opacities from 0 and 1. Not in the paper.
+        r1: Gradient penalty of the discriminators (Mescheder et al. 2018). Not in the paper.
+    """
+
+    background: float = Field(default=1.0, ge=0)
+    object: float = Field(default=1.0, ge=0)
+    background_cycle: float = Field(default=3.0, ge=0)
+    object_cycle: float = Field(default=3.0, ge=0)
+    mask_cycle: float = Field(default=1.0, ge=0)
+    enhancement_identity: float = Field(default=5.0, ge=0)
+    background_identity: float = Field(default=5.0, ge=0)
+    texture: float = Field(default=1.0, ge=0)
+    empty: float = Field(default=2.0, ge=0)
+    area: float = Field(default=1.0, ge=0)
+    area_floor: float = Field(default=10.0, ge=0)
+    binarity: float = Field(default=0.0, ge=0)
+    r1: float = Field(default=0.02, ge=0)
+
+
+@settings
+class GuardsConfig:
+    """Guards against degenerate masks, hidden messages and shortcuts of the discriminators.
+
+    Attributes:
+        warmup: Share of training in which only the inpainter learns, on random holes, and the
+            discriminators, on random polygons in place of masks.
+        filled_reals: Show D_bg object-free pictures with holes of the same shape, filled by the
+            same inpainter, so that it looks for what is left of the object and not for filling.
+        residual: Largest change that the enhancer may make to a pixel; 0: no enhancer. A larger
+            one could repaint the object, and hide messages from the first swap to the second.
+        second_noise: Standard deviation of noise on what enters the second swap, against messages
+            hidden in it.
+        second_blur: Standard deviation of a low-pass there, pixels.
+        second_detached: Whether the second swap is kept from teaching the first.
+        dilation: Pixels by which the hole that the inpainter sees is wider than the mask.
+        jitter: Brightness added to picture, background and real picture, each U(0, jitter).
+        blur: Standard deviation of the low-pass before the discriminators, pixels.
+        feather: Standard deviation of the mask's blur before it is used, pixels.
+        border: Width of the frame where the mask is zero, pixels.
+        grounded: Whether pastes by random polygons are also shown as fake
+            (Arandjelovic & Zisserman 2019).
+        floor: Share of the picture below which `area_floor` acts.
+    """
+
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    filled_reals: bool = True
+    residual: float = Field(default=0.1, ge=0, le=1)
+    second_noise: float = Field(default=0.02, ge=0)
+    second_blur: float = Field(default=0.0, ge=0)
+    second_detached: bool = False
+    dilation: int = Field(default=1, ge=0)
+    jitter: float = Field(default=0.25, ge=0, le=1)
+    blur: float = Field(default=0.0, ge=0)
+    feather: float = Field(default=0.0, ge=0)
+    border: int = Field(default=0, ge=0)
+    grounded: bool = False
+    floor: float = Field(default=0.05, ge=0, le=1)
+
+
+@settings
+class JudgeConfig(DiscriminatorConfig):
+    """A discriminator that pools its features: an object may be anywhere in its picture."""
+
+    type: Literal["global", "patch", "pooled"] = "pooled"
+    width: int = Field(default=16, ge=4)
+
+
+@settings
+class SEIGANConfig:
+    """SEIGAN.
+
+    Attributes:
+        network: The segmentation network.
+        inpainter: The network that fills holes.
+        enhancer: The network that harmonises composites.
+        discriminator: Shape of both discriminators.
+        backgrounds: "set": the data set's object-free pictures. "windows": windows of its pictures
+            that overlap no box; supervision is then boxes, and pictures are windows around boxes.
+        size: Side of the pictures, pixels.
+        scale: Network pixels per picture pixel, of a "set"; null: each picture's largest square.
+        context: Window side over box side, with "windows".
+        mirror: Mirror pictures left and right at random.
+        adversarial: Form of the adversarial losses.
+        cycle_every: Iterations between second swaps and identities, whose terms count for as many.
+        r1_every: Iterations between penalties.
+    """
+
+    type: Literal["seigan"] = "seigan"
+    network: UNetConfig = field(default_factory=UNetConfig)
+    inpainter: InpainterConfig = field(default_factory=InpainterConfig)
+    enhancer: EnhancerConfig = field(default_factory=EnhancerConfig)
+    discriminator: JudgeConfig = field(default_factory=JudgeConfig)
+    backgrounds: Literal["set", "windows"] = "set"
+    size: int = Field(default=64, ge=16)
+    scale: float | None = Field(default=0.5, gt=0)
+    context: float = Field(default=1.6, ge=1)
+    mirror: bool = True
+    adversarial: AdversarialLoss = "non_saturating"
+    cycle_every: int = Field(default=8, ge=1)
+    r1_every: int = Field(default=8, ge=1)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
+
+
+class Swap(NamedTuple):
+    """A picture x with an object and a scene y without, and what the swap makes of them.
+
+    Attributes:
+        mask: The object's opacity in x, [N, 1, S, S].
+        filled: x^: the object cut out of x and its hole filled, [N, 3, S, S].
+        pasted: y^: the object in the scene y, enhanced, [N, 3, S, S].
+    """
+
+    mask: Tensor
+    filled: Tensor
+    pasted: Tensor
+
+
+class SEIGAN(Method):
+    """The objective of SEIGAN over three generators and two discriminators.
+
+    Raises:
+        ConfigError: There is nothing to train against, or a size does not fit.
+    """
+
+    name = "seigan"
+    supervision = "backgrounds"
+    view: SceneView | BoxedSceneView
+
+    def __init__(self, config: SEIGANConfig) -> None:
+        super().__init__()
+        _check(config)
+        self.config = config
+        if config.backgrounds == "windows":
+            self.supervision = "boxes"
+            self.window = WindowSpec(size=config.size, context=config.context)
+            self.view = BoxedSceneView(self.window, mirror=config.mirror)
+        else:
+            self.view = SceneView(config.size, config.scale, mirror=config.mirror)
+        network = networks.build(config.network)
+        self.segmenter = MaskSegmenter(network, stride=network.stride)
+        self.inpainter = networks.Inpainter(config.inpainter)
+        residual = config.guards.residual
+        self.enhancer = (
+            networks.Enhancer(config.enhancer, residual) if residual else torch.nn.Identity()
+        )
+        self.discriminators = torch.nn.ModuleDict(
+            {
+                name: networks.Discriminator(config.discriminator, config.size)
+                for name in ("background", "object")
+                if getattr(config.weights, name) > 0
+            }
+        )
+        self.phases = tuple(_phases(config))
+
+    def picture_scale(self) -> float:
+        """That of the view, which has seen how large the pictures are."""
+        return self.view.scale if isinstance(self.view, SceneView) else self.scale
+
+    # The swap.
+
+    def mask_of(self, segmenter: Segmenter, images: Tensor) -> Tensor:
+        """Opacities [N, 1, S, S] as they are cut and pasted."""
+        guards = self.config.guards
+        return zero_border(blur(segmenter(images)[:, 1:], guards.feather), guards.border)
+
+    def fill(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Pictures with what the mask covers painted over: (1 - m) x + m G_inp((1 - m) x, m).
+
+        What the mask does not cover is copied, so that nothing can be hidden in it.
+        """
+        reach = self.config.guards.dilation
+        hole = mask
+        if reach:
+            hole = torch.nn.functional.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
+        return composite(self.inpainter(images, hole), images, mask)
+
+    def swap(self, images: Tensor, backgrounds: Tensor, mask: Tensor) -> Swap:
+        """The object out of x into y, the hole in x filled: x^ and y^ = G_enh(m x + (1 - m) y)."""
+        pasted = self.enhancer(composite(images, backgrounds, mask))
+        return Swap(mask, self.fill(images, mask), pasted)
+
+    def pictures(self, batch: SceneBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """x, y, and x again as the real of the discriminators, each brightened on its own."""
+        offsets = self.config.guards.jitter * batch.jitter
+        return (
+            brighten(batch.images, offsets[:, 0]),
+            brighten(batch.backgrounds, offsets[:, 1]),
+            brighten(batch.others, offsets[:, 2]),
+        )
+
+    def judge(self, name: str, images: Tensor) -> Tensor:
+        """Logits of a discriminator on low-passed pictures."""
+        logits: Tensor = self.discriminators[name](blur(images, self.config.guards.blur))
+        return logits
+
+    def empty(self, backgrounds: Tensor, mask: Tensor) -> Tensor:
+        """The real pictures of D_bg: object-free, with filled holes where the guard is on."""
+        return self.fill(backgrounds, mask) if self.config.guards.filled_reals else backgrounds
+
+    @property
+    def warming(self) -> bool:
+        """Whether the inpainter is still learning on its own."""
+        return self.progress < self.config.guards.warmup
+
+    # One function per phase.
+
+    def discriminator_losses(self, batch: SceneBatch) -> Losses:
+        """Object-free against filled pictures; pictures with objects against pasted ones."""
+        kind = self.config.adversarial
+        images, backgrounds, others = self.pictures(batch)
+        with torch.no_grad():
+            mask = batch.polygons if self.warming else self.mask_of(self.segmenter, images)
+            made = self.swap(images, backgrounds, mask)
+            pairs = {
+                "background": (self.empty(backgrounds, mask), made.filled),
+                "object": (others, made.pasted),
+            }
+        trained, watched = {}, {}
+        for name in self.discriminators:
+            real, fake = (self.judge(name, pictures) for pictures in pairs[name])
+            trained[name] = discriminator_loss(real, fake, kind=kind)
+            watched[f"{name}_accuracy"] = discriminator_accuracy(real, fake)
+            if name == "object" and self.config.guards.grounded:
+                torn = self.judge(name, composite(images, backgrounds, batch.polygons))
+                trained["grounded"] = discriminator_loss(real, torn, kind=kind)
+        return losses(torch.stack(list(trained.values())).sum(), **trained, **watched)
+
+    def penalty_losses(self, batch: SceneBatch) -> Losses:
+        """R1 at the real pictures of both discriminators."""
+        config = self.config
+        _, backgrounds, others = self.pictures(batch)
+        real = {"background": backgrounds, "object": others}
+        terms = {}
+        # Gradients of gradients are too coarse in bf16.
+        with torch.autocast(backgrounds.device.type, enabled=False):
+            for name in self.discriminators:
+                pictures = real[name].requires_grad_(True)
+                terms[f"r1_{name}"] = r1_penalty(self.judge(name, pictures), pictures)
+        # Applied every r1_every iterations, so scaled up to keep its mean strength.
+        weight = config.weights.r1 / 2 * config.r1_every
+        return losses(weight * torch.stack(list(terms.values())).sum(), **terms)
+
+    def generator_losses(self, batch: SceneBatch) -> Losses:
+        """Both results of the swap must look real, and identities must hold."""
+        weights, guards = self.config.weights, self.config.guards
+        images, backgrounds, others = self.pictures(batch)
+        if self.warming:
+            return self.weighted(self.identities(images, backgrounds, batch.polygons))
+        both = self.mask_of(self.segmenter, torch.cat([images, backgrounds]))
+        mask, on_empty = both.chunk(2)
+        made = self.swap(images, backgrounds, mask)
+        terms = {
+            "empty": on_empty.mean(),
+            "area": mean_area(mask),
+            "area_floor": area_floor(mask, floor=guards.floor),
+            "binarity": binarity(mask),
+        }
+        if "background" in self.discriminators:
+            real = self.empty(backgrounds, mask) if self.relativistic else None
+            terms["background"] = self.fool("background", made.filled, real)
+        if "object" in self.discriminators:
+            terms["object"] = self.fool("object", made.pasted, others)
+        if weights.texture:
+            terms["texture"] = texture_distance(made.filled, images, mask, 1 - mask.detach())
+        return self.weighted(terms)
+
+    def identities(self, images: Tensor, backgrounds: Tensor, holes: Tensor) -> dict[str, Tensor]:
+        """What the painters should give back: backgrounds with random holes, and real pictures."""
+        terms = {"background_identity": self.background_identity(backgrounds, holes)}
+        if self.config.guards.residual:
+            terms["enhancement_identity"] = (self.enhancer(images) - images).abs().mean()
+        return terms
+
+    def background_identity(self, backgrounds: Tensor, holes: Tensor) -> Tensor:
+        """L1 between object-free pictures and themselves with random holes filled, in the holes."""
+        share = holes.mean((1, 2, 3)).clamp(min=1e-3)
+        error = (self.fill(backgrounds, holes) - backgrounds).abs().mean((1, 2, 3))
+        return (error / share).mean()
+
+    def cycle_losses(self, batch: SceneBatch) -> Losses:
+        """A second swap, of the object out of y^ back into x^, must give y and x again.
+
+        This phase also reminds the painters of their identities.
+        """
+        images, backgrounds, _ = self.pictures(batch)
+        terms = self.identities(images, backgrounds, batch.polygons)
+        if not self.warming:
+            first = self.swap(images, backgrounds, self.mask_of(self.segmenter, images))
+            pasted, filled = self.disturb(first.pasted), self.disturb(first.filled)
+            again = self.mask_of(self.segmenter, pasted)
+            second = self.swap(pasted, filled, again)
+            terms |= {
+                "background_cycle": (second.filled - backgrounds).abs().mean(),
+                "object_cycle": (second.pasted - images).abs().mean(),
+                "mask_cycle": (again - first.mask.detach()).abs().mean(),
+            }
+        found = self.weighted(terms)
+        # Applied every cycle_every iterations, so scaled up to keep its mean strength.
+        return found._replace(total=self.config.cycle_every * found.total)
+
+    def disturb(self, images: Tensor) -> Tensor:
+        """Pictures on their way into the second swap, without what was hidden in them."""
+        guards = self.config.guards
+        if guards.second_detached:
+            images = images.detach()
+        if guards.second_noise:
+            images = images + guards.second_noise * torch.randn_like(images)
+        return blur(images, guards.second_blur).clamp(0, 1)
+
+    @property
+    def relativistic(self) -> bool:
+        """Whether the generator's adversarial loss looks at real pictures as well."""
+        return self.config.adversarial == "relativistic"
+
+    def fool(self, name: str, fake: Tensor, real: Tensor | None) -> Tensor:
+        """The generator's adversarial loss on a fake, paired with a real where its form asks."""
+        real_logits = None
+        if self.relativistic:
+            assert real is not None
+            with torch.no_grad():
+                real_logits = self.judge(name, real)
+        kind = self.config.adversarial
+        return generator_loss(self.judge(name, fake), kind=kind, real=real_logits)
+
+    def weighted(self, terms: dict[str, Tensor]) -> Losses:
+        """The sum of terms, each with the weight of its name."""
+        parts = [getattr(self.config.weights, name) * term for name, term in terms.items()]
+        return losses(torch.stack(parts).sum(), **terms)
+
+    @torch.no_grad()
+    def preview(self, segmenter: Segmenter, batch: SceneBatch) -> Preview:
+        """Masks, the objects in new scenes and the holes filled."""
+        made = self.swap(batch.images, batch.backgrounds, self.mask_of(segmenter, batch.images))
+        return Preview(
+            images=batch.images, masks=made.mask, composites=made.pasted, filled=made.filled
+        )
+
+
+def _phases(config: SEIGANConfig) -> list[Phase]:
+    """Discriminators, their penalty now and then, generators, and now and then a second swap."""
+    generators = ("segmenter", "inpainter", "enhancer")
+    phases = [Phase(name="discriminator", trains=("discriminators",))]
+    # An update on no gradient at all would still move weights by their momentum.
+    if config.weights.r1:
+        phases.append(
+            Phase(
+                name="penalty",
+                trains=("discriminators",),
+                optimizer="discriminator",
+                every=config.r1_every,
+            )
+        )
+    phases.append(Phase(name="generator", trains=generators))
+    phases.append(
+        Phase(name="cycle", trains=generators, optimizer="generator", every=config.cycle_every)
+    )
+    return phases
+
+
+def _check(config: SEIGANConfig) -> None:
+    if not (config.weights.background or config.weights.object):
+        raise ConfigError("'method.weights': background or object must be above 0")
+    if 2 * config.guards.border >= config.size:
+        raise ConfigError(
+            f"'method.guards.border' is {config.guards.border}; "
+            f"it must be less than half of 'method.size', {config.size}"
+        )
+    strides = [2**config.network.depth, config.inpainter.stride, config.enhancer.stride]
+    if any(config.size % stride for stride in strides):
+        raise ConfigError(
+            f"'method.size' is {config.size}; with networks of these depths it must be a multiple "
+            f"of {max(strides)}"
+        )
