@@ -144,6 +144,11 @@ class PictureSceneView(SceneView):
 
     needs: ClassVar[frozenset[str]] = frozenset({"images"})
 
+    def units(self, dataset: Dataset) -> Units:
+        """As in `SceneView`; pictures that are too small are named once."""
+        units = super().units(dataset)
+        return units._replace(skipped=list(dict.fromkeys(units.skipped)))
+
     def destinations(self, dataset: Dataset) -> Dataset:
         """The data set itself."""
         return dataset

@@ -76,24 +76,32 @@ def border(mask: Tensor, *, width: int) -> Tensor:
     return mean_area(mask, frame.expand_as(mask))
 
 
-def predictability(images: Tensor, guess: Tensor, mask: Tensor, *, price: float) -> Tensor:
+def predictability(
+    images: Tensor, guess: Tensor, mask: Tensor, *, price: float, rise: float = 1.0
+) -> Tensor:
     """How well what a mask covers is guessed from around it, against masks of mere ground.
 
-    E m (price - d): d is the absolute error of the guess, averaged over channels, over the image's
-    standard deviation (at least 0.02). Below 0 for masks of what could not be guessed; the mask of
-    nothing costs nothing. No gradient passes through d: that would reward masks for hiding what
-    the guess needs. After inpainting error maximisation (Savarese et al. 2021), which maximises
-    the error itself, normalised by area, for object and background in turn.
+    E m (s (p - d)+ - (d - p)+): d is the absolute error of the guess, averaged over channels, over
+    the image's standard deviation (at least 0.02), p the price, and ()+ the positive part. Below 0
+    for masks of what could not be guessed; the mask of nothing costs nothing. The factor s goes, as
+    `rise` does from 0 to 1, from the ratio of both parts' means over the image, at which making all
+    of a mask denser gains nothing, to 1, at which the term is E m (p - d). No gradient passes
+    through d: that would reward masks for hiding what the guess needs. After inpainting error
+    maximisation (Savarese et al. 2021), which maximises the error itself, normalised by area, for
+    object and background in turn.
 
     Args:
         images: [N, C, H, W] in [0, 1].
         guess: Each pixel as guessed from around the mask, [N, C, H, W].
         mask: [N, 1, H, W] in [0, 1].
         price: The error from which a pixel had better be covered.
+        rise: In [0, 1].
     """
     contrast = images.std((1, 2, 3), correction=0, keepdim=True).clamp(min=0.02)
-    error = (images - guess).abs().mean(1, keepdim=True) / contrast
-    return (mask * (price - error.detach())).mean()
+    error = ((images - guess).abs().mean(1, keepdim=True) / contrast).detach()
+    gain, cost = (error - price).relu(), (price - error).relu()
+    ratio = gain.mean((1, 2, 3), keepdim=True) / cost.mean((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    return (mask * ((ratio + rise * (1 - ratio)) * cost - gain)).mean()
 
 
 def _areas(mask: Tensor, within: Tensor | None) -> Tensor:

@@ -27,6 +27,9 @@ from segan.networks import DiscriminatorConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, Segmenter
 
 
+_RISING = ("area", "empty", "binarity")
+
+
 @settings
 class WeightsConfig:
     """Weights of the terms; 0 switches a term off.
@@ -36,12 +39,12 @@ class WeightsConfig:
         irrelevant: What the same mask copies from another picture must look fake (paper: 1). It
             forbids copying nothing and copying all, which look alike whatever the picture.
         auxiliary: The discriminator must find the copied region, up to inversion (paper: 0.1).
-        area: Mean opacity. Not in the paper.
+        area: Mean opacity, warmed up. Not in the paper.
         area_floor: Penalty on masks below `GuardsConfig.floor`. Not in the paper.
         area_ceiling: Penalty on masks above `GuardsConfig.ceiling`. Not in the paper.
         binarity: Distance of opacities from 0 and 1, warmed up. Not in the paper.
-        empty: Mean opacity on backgrounds, where nothing is to be copied; only where those are a
-            set of backgrounds. Not in the paper.
+        empty: Mean opacity on backgrounds, where nothing is to be copied, warmed up; only where
+            those are a set of backgrounds. Not in the paper.
         r1: Gradient penalty of the discriminator, half the squared norm at real images. Not in the
             paper.
     """
@@ -73,7 +76,8 @@ class GuardsConfig:
         jitter: Brightness added to all pictures apart, each U(0, jitter). Not in the paper.
         floor: Share of the picture below which `area_floor` acts.
         ceiling: Share of the picture above which `area_ceiling` acts.
-        binarity_warmup: Share of training over which the binarity weight rises from 0.
+        warmup: Share of training over which the weights of area, empty and binarity rise from 0.
+            They push all masks one way, at which a young network gives up on its features.
     """
 
     grounded: bool = True
@@ -84,7 +88,7 @@ class GuardsConfig:
     jitter: float = Field(default=0.25, ge=0, le=1)
     floor: float = Field(default=0.03, ge=0, le=1)
     ceiling: float = Field(default=0.5, ge=0, le=1)
-    binarity_warmup: float = Field(default=0.25, ge=0, le=1)
+    warmup: float = Field(default=0.5, ge=0, le=1)
 
 
 @settings
@@ -100,8 +104,9 @@ class CopyPasteConfig:
         mirror: Whether half of all pictures are mirrored (paper).
         destinations: "backgrounds": a set of pictures without objects is pasted onto, which is
             supervision. "pictures": other pictures of the same set, and no supervision.
-        saturating: The generator's loss on composites: log(1 - D), as in the paper, or -log D,
-            whose gradient does not vanish while the discriminator wins.
+        saturating: The generator's loss on composites: log(1 - D), as in the paper, whose slope is
+            that of the irrelevant term, so that the two are in balance; or -log D, which does not
+            level off while the discriminator wins.
         discriminator_steps: Updates of the discriminator per update of the mask generator.
         r1_every: Iterations between penalties.
     """
@@ -113,7 +118,7 @@ class CopyPasteConfig:
     scale: float | None = Field(default=None, ge=2**-6, le=1)
     mirror: bool = True
     destinations: Literal["backgrounds", "pictures"] = "backgrounds"
-    saturating: bool = False
+    saturating: bool = True
     discriminator_steps: int = Field(default=1, ge=1)
     r1_every: int = Field(default=8, ge=1)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
@@ -289,14 +294,15 @@ class CopyPaste(Method):
             terms["area_ceiling"] = area_ceiling(mask, ceiling=guards.ceiling)
         if weights.empty and self.known_empty:
             terms["empty"] = self.segmenter(scene.backgrounds)[:, 1:].mean()
-        weight = {name: getattr(weights, name) for name in terms}
-        weight["binarity"] *= self.warmup()
+        weight = {
+            name: getattr(weights, name) * (self.rise() if name in _RISING else 1) for name in terms
+        }
         total = torch.stack([weight[name] * term for name, term in terms.items()]).sum()
         return losses(total, **terms)
 
-    def warmup(self) -> float:
-        """Share of the binarity weight at this point of training."""
-        return min(1.0, self.progress / max(self.config.guards.binarity_warmup, 1e-9))
+    def rise(self) -> float:
+        """How far the weights of area, empty and binarity have risen, in [0, 1]."""
+        return min(1.0, self.progress / max(self.config.guards.warmup, 1e-9))
 
     @torch.no_grad()
     def preview(self, segmenter: Segmenter, batch: SceneBatch) -> Preview:

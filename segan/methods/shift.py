@@ -59,11 +59,11 @@ class WeightsConfig:
     """
 
     paste: float = Field(default=1.0, ge=0)
-    area_floor: float = Field(default=20.0, ge=0)
-    area_ceiling: float = Field(default=20.0, ge=0)
+    area_floor: float = Field(default=5.0, ge=0)
+    area_ceiling: float = Field(default=1.0, ge=0)
     area: float = Field(default=0.0, ge=0)
-    binarity: float = Field(default=1.0, ge=0)
-    predictability: float = Field(default=1.0, ge=0)
+    binarity: float = Field(default=0.5, ge=0)
+    predictability: float = Field(default=3.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
 
 
@@ -90,9 +90,13 @@ class GuardsConfig:
         border: Width of the frame of the picture where the mask is zero, pixels.
         price: Error of the fill, in standard deviations of the picture, from which `predictability`
             rewards a pixel's being cut out.
+        warmup: Share of training over which the generator is eased in. In its first half it learns
+            from `predictability` alone, with gains and costs in balance: pushed one way everywhere,
+            a young network gives up on its features and stays constant. In its second half the
+            costs, and the weights of paste and binarity, rise to their ends. Without
+            predictability there is no first half (MOVE).
         floor: Share of the picture below which `area_floor` acts (MOVE: 0.05).
         ceiling: Share of the picture above which `area_ceiling` acts.
-        binarity_warmup: Share of training over which the binarity weight rises from 0.
     """
 
     shift: float = Field(default=0.125, gt=0, le=0.5)
@@ -105,9 +109,9 @@ class GuardsConfig:
     blur: float = Field(default=0.0, ge=0)
     border: int = Field(default=2, ge=0)
     price: float = Field(default=0.5, ge=0)
-    floor: float = Field(default=0.05, ge=0, le=1)
-    ceiling: float = Field(default=0.4, ge=0, le=1)
-    binarity_warmup: float = Field(default=0.25, ge=0, le=1)
+    warmup: float = Field(default=0.8, ge=0, le=1)
+    floor: float = Field(default=0.03, ge=0, le=1)
+    ceiling: float = Field(default=0.6, ge=0, le=1)
 
 
 @settings
@@ -304,9 +308,12 @@ class Shift(Method):
                 guess_from_around(scene.images, scene.mask),
                 scene.mask,
                 price=guards.price,
+                rise=self.rise(),
             )
-        weight = {name: getattr(weights, name) for name in terms}
-        weight["binarity"] *= self.warmup()
+        weight = {
+            name: getattr(weights, name) * (self.rise() if name in ("paste", "binarity") else 1)
+            for name in terms
+        }
         total = torch.stack([weight[name] * term for name, term in terms.items()]).sum()
         return losses(total, **terms)
 
@@ -319,9 +326,10 @@ class Shift(Method):
                 real_logits = self.judge(scene.images, batch)
         return generator_loss(self.judge(scene.moved(), batch), kind=kind, real=real_logits)
 
-    def warmup(self) -> float:
-        """Share of the binarity weight at this point of training."""
-        return min(1.0, self.progress / max(self.config.guards.binarity_warmup, 1e-9))
+    def rise(self) -> float:
+        """How far the costs of predictability, paste and binarity have risen, in [0, 1]."""
+        share = self.progress / max(self.config.guards.warmup, 1e-9)
+        return min(1.0, max(0.0, 2 * share - 1 if self.config.weights.predictability else share))
 
     @torch.no_grad()
     def preview(self, segmenter: Segmenter, batch: ShiftBatch) -> Preview:

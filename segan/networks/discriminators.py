@@ -44,7 +44,7 @@ class MaskDiscriminator(nn.Module):
     (Arandjelovic & Zisserman 2019: a U-Net with two heads).
 
     Args:
-        config: Its shape; only "global" ones look at whole images.
+        config: Its shape; "patch" has no score of the whole image.
         size: Side S of the images, a multiple of 2 to the power of the depth.
 
     Attributes:
@@ -52,13 +52,15 @@ class MaskDiscriminator(nn.Module):
         decoder: What only the second depend on.
 
     Raises:
-        ConfigError: The images cannot be halved `depth` times, or the type is not "global".
+        ConfigError: The images cannot be halved `depth` times, or the type is "patch".
     """
 
     def __init__(self, config: DiscriminatorConfig, size: int) -> None:
         super().__init__()
-        if config.type != "global":
-            raise ConfigError("a discriminator that also finds what was pasted must be 'global'")
+        if config.type == "patch":
+            raise ConfigError(
+                "a discriminator that also finds what was pasted is 'global' or 'pooled'"
+            )
         if size % 2**config.depth:
             raise ConfigError(
                 f"a discriminator of depth {config.depth} that also finds what was pasted needs "
@@ -66,7 +68,7 @@ class MaskDiscriminator(nn.Module):
             )
         self.inputs = config.inputs
         widths = [config.width * 2**level for level in range(config.depth)]
-        self.encoder = _Encoder(widths, size // 2**config.depth)
+        self.encoder = _Encoder(widths, None if config.type == "pooled" else size)
         self.decoder = _Decoder(widths)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,13 +78,15 @@ class MaskDiscriminator(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, widths: list[int], side: int) -> None:
+    def __init__(self, widths: list[int], size: int | None) -> None:
         super().__init__()
         self.down = nn.ModuleList(
             _convolution(above, below, kernel=4, stride=2)
             for above, below in pairwise([3, *widths])
         )
         self.deepest = _convolution(widths[-1], widths[-1])
+        side = 1 if size is None else size // 2 ** len(widths)
+        self.pool = nn.AdaptiveMaxPool2d(1) if size is None else nn.Identity()
         self.score = nn.Linear(widths[-1] * side**2, 1)
 
     def forward(self, values: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -92,7 +96,7 @@ class _Encoder(nn.Module):
             values = F.leaky_relu(layer(values), 0.2)
             features.append(values)
         features[-1] = F.leaky_relu(self.deepest(values), 0.2)
-        return self.score(features[-1].flatten(1)), features
+        return self.score(self.pool(features[-1]).flatten(1)), features
 
 
 class _Decoder(nn.Module):

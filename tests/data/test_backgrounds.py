@@ -16,7 +16,7 @@ from segan.data.datasets.folder import Folder, FolderConfig
 from segan.data.datasets.shapes import _LEVELS, Shapes, ShapesConfig, draw_picture
 from segan.data.loading import Cached, Draws
 from segan.data.sample import Sample, WithBackgrounds, backgrounds_of
-from segan.data.scenes import BoxedSceneView, SceneView, doubts_about
+from segan.data.scenes import BoxedSceneView, PictureSceneView, SceneView, doubts_about
 from segan.errors import ConfigError, DataError
 from segan.segmenter import WindowSpec
 from segan.windows import Window, crop, overlaps
@@ -275,6 +275,19 @@ def test_too_few_pictures_are_one_clear_line(samples, backgrounds, problem) -> N
     with pytest.raises(ConfigError, match=problem) as caught:
         SceneView(16, 0.5).units(dataset)
     assert "\n" not in str(caught.value)
+
+
+def test_pictures_of_the_same_set_can_stand_for_backgrounds() -> None:
+    """No second set is needed; a picture that is too small is named once."""
+    samples = [flat(str(level), 20, 20, level) for level in (10, 20, 30)]
+    dataset = Pictures([*samples, flat("small", 8, 8, 0)])
+    view = PictureSceneView(16)
+    units = view.units(dataset)
+    assert units.items == [(0, 0), (1, 0), (2, 0)]
+    assert len(units.skipped) == 1
+    found = {round(float(draw(view, dataset, n).backgrounds.mean() * 255)) for n in range(20)}
+    assert found == {10, 20, 30}
+    assert view.needs == {"images"}
 
 
 def test_cached_backgrounds_are_decoded_once() -> None:

@@ -135,3 +135,18 @@ def test_predictability_has_no_gradient_in_the_guess():
     predictability(images, images * mask, mask, price=0.5).backward()
     error = (images - images * mask.detach()).abs().mean(1) / images.std(correction=0)
     torch.testing.assert_close(mask.grad, (0.5 - error)[:, None] / 64)
+
+
+def test_predictability_at_first_pushes_no_mask_as_a_whole():
+    """Dense or thin, an even mask costs the same; only where it is makes a difference."""
+    torch.manual_seed(0)
+    images, guess = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    for opacity in (0.1, 0.9):
+        mask = torch.full((2, 1, 8, 8), opacity, requires_grad=True)
+        cost = predictability(images, guess, mask, price=0.7, rise=0.0)
+        assert float(cost.detach()) == pytest.approx(0, abs=1e-6)
+        cost.backward()
+        assert float(mask.grad.sum((1, 2, 3)).abs().max()) < 1e-6
+        error = (images - guess).abs().mean(1, keepdim=True)
+        error = error / images.std((1, 2, 3), correction=0, keepdim=True)
+        assert torch.equal(mask.grad < 0, error > 0.7)

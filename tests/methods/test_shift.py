@@ -97,9 +97,9 @@ def test_each_kind_of_picture_can_be_left_out(guard):
 def test_generator_terms_match_the_equations_and_add_up_by_weight():
     weights = {"paste": 0.7, "area_floor": 5.0, "area_ceiling": 3.0, "area": 0.1}
     weights |= {"binarity": 0.4, "predictability": 0.3}
-    guards = {"floor": 0.9, "ceiling": 0.2, "binarity_warmup": 0.25, "price": 0.3}
+    guards = {"floor": 0.9, "ceiling": 0.2, "warmup": 0.8, "price": 0.3}
     method, drawn = make(weights=weights, guards=guards), batch()
-    method.progress = 0.125  # halfway through the warm-up
+    method.progress = 0.6  # halfway through the second half of the warm-up
     found = method.generator_losses(drawn)
     shown = pieces(method, drawn)
     over = moved(shown["mask"])
@@ -109,20 +109,35 @@ def test_generator_terms_match_the_equations_and_add_up_by_weight():
     guess = (shown["filled"] - (1 - mask) * drawn.images) / mask
     error = (drawn.images - guess).abs().mean(1, keepdim=True)
     error = error / drawn.images.std((1, 2, 3), correction=0, keepdim=True)
+    gain, cost = (error - 0.3).clamp(min=0), (0.3 - error).clamp(min=0)
+    ratio = gain.mean((1, 2, 3), keepdim=True) / cost.mean((1, 2, 3), keepdim=True)
     expected = {
         "paste": F.softplus(-method.discriminator(shown["moved"])).mean().detach(),
         "area": areas.mean(),
         "area_floor": (0.9 - areas).clamp(min=0).mean(),
         "area_ceiling": (areas - 0.2).clamp(min=0).mean(),
         "binarity": torch.minimum(over, 1 - over).mean(),
-        "predictability": (mask * (0.3 - error)).mean(),
+        "predictability": (mask * ((0.5 * ratio + 0.5) * cost - gain)).mean(),
     }
     assert set(found.terms) == set(expected)
     for name, value in expected.items():
         torch.testing.assert_close(found.terms[name], value)
     weights["binarity"] *= 0.5
+    weights["paste"] *= 0.5
     total = torch.stack([weights[name] * value for name, value in expected.items()]).sum()
     torch.testing.assert_close(found.total.detach(), total)
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"), [(1.0, [0, 0, 0.5, 1, 1]), (0.0, [0, 0.5, 0.75, 1, 1])]
+)
+def test_what_rises_after_predictability_had_its_turn(weight, expected):
+    method = make(guards={"warmup": 0.8}, weights={"predictability": weight})
+    found = []
+    for progress in (0.0, 0.4, 0.6, 0.8, 1.0):
+        method.progress = progress
+        found.append(method.rise())
+    assert found == pytest.approx(expected)
 
 
 def test_a_weight_of_zero_switches_a_term_off():
@@ -210,6 +225,7 @@ def test_predictability_prefers_what_its_surroundings_do_not_show():
     drawn = batch()
     drawn = ShiftBatch(images, drawn.offsets[:1], drawn.jitter[:1], drawn.colour[:1], thing)
     method = make()
+    method.progress = 1.0
 
     def cost(mask: Tensor) -> float:
         method.segmenter.network = _Fixed(mask)

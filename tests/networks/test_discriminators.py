@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from segan.errors import ConfigError
-from segan.networks import Discriminator, DiscriminatorConfig
+from segan.networks import Discriminator, DiscriminatorConfig, MaskDiscriminator
 
 
 def make(size: int = 24, **settings: object) -> Discriminator:
@@ -84,3 +85,49 @@ def test_too_deep_for_the_images_is_one_line():
         "a discriminator of depth 5 is too deep for images of 24 pixels; its depth can be at most 4"
     )
     assert make(24, width=4, depth=4)(torch.rand(1, 3, 24, 24)).shape == (1, 1)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_mask_discriminator_gives_a_score_and_a_map(depth):
+    torch.manual_seed(0)
+    discriminator = MaskDiscriminator(DiscriminatorConfig(width=4, depth=depth), 24)
+    images = torch.rand(3, 3, 24, 24)
+    score, mask = discriminator(images)
+    assert score.shape == (3, 1)
+    assert mask.shape == (3, 1, 24, 24)
+    alone = discriminator(images[1:2])
+    torch.testing.assert_close(alone, (score[1:2], mask[1:2]))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert {found.dtype for found in discriminator(images)} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", ["global", "pooled"])
+def test_a_mask_discriminator_scores_like_a_discriminator_of_the_same_weights(kind):
+    """The way back up does not touch the score."""
+    torch.manual_seed(0)
+    config = DiscriminatorConfig(type=kind, width=4, depth=2)
+    both, plain = MaskDiscriminator(config, 16), Discriminator(config, 16)
+    copied = [layer for layer in plain.layers if isinstance(layer, nn.Conv2d | nn.Linear)]
+    own = [*both.encoder.down, both.encoder.deepest, both.encoder.score]
+    for target, source in zip(copied, own, strict=True):
+        target.load_state_dict(source.state_dict())
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(both(images)[0], plain(images))
+    both(images)[0].sum().backward()
+    assert all(p.grad is None for p in both.decoder.parameters())
+
+
+def test_a_mask_discriminator_can_learn_where_a_square_is():
+    torch.manual_seed(0)
+    discriminator = MaskDiscriminator(DiscriminatorConfig(width=8, depth=2), 16)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
+    mask = torch.zeros(8, 1, 16, 16)
+    for n in range(8):
+        mask[n, :, n : n + 6, 8 - n : 14 - n] = 1
+    images = (0.3 + 0.4 * mask).expand(-1, 3, -1, -1)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(discriminator(images)[1], mask)
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.15
