@@ -34,7 +34,6 @@ from segan.segmenter import MaskSegmenter
 RESULTS = Path(__file__).resolve().parent / "results" / "predict"
 SIZE = (1200, 1600)
 SCALE = 256 / 1600
-ROUNDS = 4
 
 
 def save_network(path: Path, *, width: int, depth: int, scale: float) -> None:
@@ -75,43 +74,53 @@ def save_pictures(folder: Path, count: int) -> None:
             path.write_bytes((folder / f"{number % 10:04d}.jpg").read_bytes())
 
 
-def alone(model: Path, num_images: int) -> float:
-    """Images per second of the network on preloaded batches."""
+def alone(model: Path, num_images: int) -> tuple[float, float]:
+    """The network on preloaded batches: images per second, and CPU seconds of an image."""
     opened = open_segmenter(str(model))
     network = opened.segmenter.to(memory_format=torch.channels_last)
     height, width = (round(side * SCALE) for side in SIZE)
     images = torch.rand(BATCH, 3, height, width, device=opened.device)
     images = images.contiguous(memory_format=torch.channels_last)
+    count = num_images // BATCH * BATCH
     with torch.inference_mode():
         network(images)
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.thread_time()
         for _ in range(num_images // BATCH):
             network(images).cpu()
-        return num_images // BATCH * BATCH / (time.perf_counter() - start)
+        return count / (time.perf_counter() - start), (time.thread_time() - cpu) / count
 
 
 def throughput(num_images: int, *, width: int, depth: int) -> dict[str, object]:
-    """Rates of the network alone and of the command, in turns, so that both see the same load."""
+    """Rates of the command, and of the network alone before and after, under the same load.
+
+    The critical path is the CPU time of the thread that feeds the network: as far as it is the
+    network's own, reading and writing delay nothing where a core is free for them.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = folder / "segmenter.safetensors"
         save_network(model, width=width, depth=depth, scale=SCALE)
         save_pictures(folder / "pictures", num_images)
         predict(model, [folder / "pictures/0000.jpg"], folder / "warm", formats=["masks"])
-        rates, alones = [], []
-        for turn in range(ROUNDS):
-            alones.append(alone(model, num_images // 2))
-            found = predict(model, [folder / "pictures"], folder / f"out{turn}", formats=["masks"])
-            rates.append(found.num_written / found.seconds)
-            print(f"alone {alones[-1]:.1f}, predict {rates[-1]:.1f} images/s", flush=True)
-    ratios = [rate / before for rate, before in zip(rates, alones, strict=True)]
+        before, _ = alone(model, num_images // 2)
+        critical, everything = time.thread_time(), time.process_time()
+        found = predict(model, [folder / "pictures"], folder / "out", formats=["masks"])
+        critical = (time.thread_time() - critical) / num_images
+        everything = (time.process_time() - everything) / num_images
+        after, network = alone(model, num_images // 2)
+    rate = found.num_written / found.seconds
     return {
         "network": f"U-Net, width {width}, depth {depth}, at 256 x 192",
-        "num_images": num_images,
-        "alone_images_per_s": [round(rate, 2) for rate in alones],
-        "predict_images_per_s": [round(rate, 2) for rate in rates],
-        "ratios": [round(ratio, 3) for ratio in ratios],
-        "median_ratio": round(float(np.median(ratios)), 3),
+        "num_images": found.num_written,
+        "alone_images_per_s": [round(before, 2), round(after, 2)],
+        "predict_images_per_s": round(rate, 2),
+        "ratio": round(rate / ((before + after) / 2), 3),
+        "cpu_ms_per_image": {
+            "network alone": round(1e3 * network, 1),
+            "critical path": round(1e3 * critical, 1),
+            "all threads": round(1e3 * everything, 1),
+        },
+        "critical_path_ratio": round(network / critical, 3),
     }
 
 

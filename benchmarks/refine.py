@@ -29,7 +29,7 @@ from segan.evaluation import metrics
 from segan.evaluation.cases import Cases, cases_of
 from segan.evaluation.results import git_commit
 from segan.opening import open_segmenter
-from segan.predicting.engines import build_engine
+from segan.predicting.engines import MaskEngine
 from segan.refining import FLIPS, compose
 
 RESULTS = Path(__file__).resolve().parent / "results" / "refine"
@@ -50,10 +50,8 @@ def dataset_of(options: argparse.Namespace) -> data.Dataset:
 def score(options: argparse.Namespace) -> dict[str, object]:
     """Every chain on every picture."""
     opened = open_segmenter(options.segmenter)
-    engines = {
-        flips: build_engine(opened, in_boxes=False, window=None, flips=flips, tile=None)
-        for flips in (False, True)
-    }
+    # Also of segmenters that want a box: GrabCut then starts from a rim of the picture.
+    engines = {flips: MaskEngine(opened, flips=flips, tile=None) for flips in (False, True)}
     ious: defaultdict[str, list[float]] = defaultdict(list)
     boundaries: defaultdict[str, list[float]] = defaultdict(list)
     seconds: defaultdict[str, float] = defaultdict(float)
