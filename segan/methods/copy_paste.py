@@ -26,7 +26,6 @@ from segan.methods.base import Losses, Method, Phase, Preview, losses
 from segan.networks import DiscriminatorConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, Segmenter
 
-
 _RISING = ("area", "empty", "binarity")
 
 
