@@ -79,7 +79,7 @@ def blended(values_of: Callable[[Window], Tensor], size: tuple[int, int], tiling
     for (y0, y1), vertical in zip(rows, row_weights, strict=True):
         for (x0, x1), horizontal in zip(columns, column_weights, strict=True):
             values = values_of(Window(x0, y0, x1, y1)).float().cpu()
-            result[y0:y1, x0:x1] += values * vertical[:, None] * horizontal
+            result[y0:y1, x0:x1] += values.mul(vertical[:, None]).mul_(horizontal)
     return result
 
 

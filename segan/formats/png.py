@@ -58,7 +58,9 @@ def encode_soft(found: Found) -> bytes:
 
 def encode_probability(probability: NDArray[np.float32]) -> bytes:
     """Probabilities [H, W] in [0, 1] as gray levels of 16 bits."""
-    levels = (probability * np.float32(_LEVELS)).round().astype(np.uint16)
+    levels = np.empty(probability.shape, np.uint16)
+    for row, values in enumerate(probability):  # in floats row by row: large ones take less memory
+        levels[row] = np.rint(values * np.float32(_LEVELS))
     return _compressed(levels)
 
 
@@ -81,9 +83,12 @@ def encode_overlay(found: Found) -> bytes:
     shrink = (MOST_OVERLAY_PIXELS / labels.size) ** 0.5
     if shrink < 1:
         height, width = (max(round(side * shrink), 1) for side in labels.shape)
-        picture = np.asarray(
-            cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8
-        )
+        # Plane by plane, as pictures lie in memory: all at once would be a copy of the whole.
+        planes = [
+            cv2.resize(picture[..., channel], (width, height), interpolation=cv2.INTER_AREA)
+            for channel in range(3)
+        ]
+        picture = np.stack(planes, axis=2).astype(np.uint8)
         rows, columns = (
             (np.arange(small) + 0.5) * large // small
             for small, large in zip((height, width), labels.shape, strict=True)

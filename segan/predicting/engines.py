@@ -32,7 +32,7 @@ LARGE_IMAGE = 2**21
 """Pixels of a picture, and of what the network sees of it, above which it is cut into tiles."""
 
 _TILE = 1024  # what the network sees of a tile, pixels
-_MOST_TILE = 4096  # of the picture
+_MOST_TILE = 2048  # of the picture
 _CONTEXT = 128  # overlap, network pixels; the default network looks 45 pixels around
 
 
@@ -150,13 +150,13 @@ class _Tiles:
         # As segan.networks.blocks.normalise.
         return mean, (max(squares / count - mean**2, 0.0) + 0.02**2) ** 0.5
 
-    def regions(self, window: Window) -> Tensor:
-        """The regions [K, h, w] of a tile, at its own size."""
+    def regions(self, window: Window, which: slice = slice(None)) -> Tensor:
+        """The regions [K, h, w] of a tile, or some of them, at its own size."""
         seen = self.engine.seen(_cut(self.picture, window)).to(self.engine.device)
         if self.standard:
             seen = (seen - self.mean) / self.deviation
-        regions = self.segmenter(seen[None])
-        return resize(regions, (window.height, window.width))[0].clamp(0, 1)
+        regions = self.segmenter(seen[None])[:, which]
+        return resize(regions, (window.height, window.width))[0].clamp_(0, 1)
 
 
 class MaskEngine(_NetworkEngine):
@@ -192,8 +192,8 @@ class MaskEngine(_NetworkEngine):
         tiling = self.tiling(size)
         assert tiling is not None
         cut = self.in_tiles(picture, tiling)
-        foreground = self.whole.foreground
-        return blended(lambda window: cut.regions(window)[foreground], size, tiling)
+        own = slice(self.whole.foreground, self.whole.foreground + 1)
+        return blended(lambda window: cut.regions(window, own)[0], size, tiling)
 
 
 class RegionEngine(_NetworkEngine):

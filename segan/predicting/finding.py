@@ -109,16 +109,16 @@ def find(
         probability = refined(pixels, probability, compose(options.refine))
         if job.boxes is not None:  # the mask stays inside them
             probability = probability * boxes_to_mask(job.boxes, values.shape).amax((0, 1)).numpy()
-    mask: NDArray[np.bool_] = probability > options.threshold
-    objects: NDArray[np.integer] = mask.astype(np.uint8)
+    mask = (probability > options.threshold).astype(np.uint8)
+    objects: NDArray[np.integer] = mask
     if options.instances or options.min_area or options.max_area:
-        pieces = separate(mask, min_area=options.min_area, max_area=options.max_area)
-        mask = pieces > 0
-        objects = pieces if options.instances else mask.astype(np.uint8)
+        pieces = separate(mask > 0, min_area=options.min_area, max_area=options.max_area)
+        mask = (pieces > 0).astype(np.uint8)
+        objects = pieces if options.instances else mask
     return Found(
         name=job.name,
         file=job.file,
-        labels=mask.astype(np.uint8),
+        labels=mask,
         objects=objects,
         object_categories=np.zeros(int(objects.max()), np.intp),
         category_names=engine.category_names,
