@@ -156,7 +156,7 @@ def test_larger_pictures_than_the_cap_are_skipped(tmp_path, capsys):
     summary = predict("otsu", [tmp_path / "pictures"], tmp_path / "out", options=options)
     assert summary.num_written == 1
     (skipped,) = summary.skipped
-    assert "200 x 100 is 0 megapixels, the limit 0.01" in skipped.reason
+    assert "200 x 100 is 0.02 megapixels, the limit 0.01" in skipped.reason
     capsys.readouterr()
 
 

@@ -293,8 +293,10 @@ def _ready(opened: Opened, *, flips: bool) -> Segmenter:
     """The segmenter with a named object, unless its regions are to stay unnamed."""
     segmenter = opened.segmenter
     if isinstance(segmenter, NetworkSegmenter):
-        # Channels last: a third less time on a CPU.
-        segmenter = segmenter.to(memory_format=torch.channels_last)
+        # Channels last: a third less time on a CPU. Not `to()`, which stumbles over 5-D weights.
+        for parameter in segmenter.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     elif segmenter.foreground is None:
         segmenter = Named(segmenter)
     return Flipped(segmenter) if flips else segmenter
