@@ -3,12 +3,14 @@
 import builtins
 import json
 import random
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from torch import nn
 
 from segan import exporting, networks
 from segan.errors import ConfigError, DataError, ParityError
@@ -51,6 +53,13 @@ def make_model(scale: float) -> WholePicture:
     torch.manual_seed(0)
     network = networks.build(UNetConfig(width=4, depth=2))
     return WholePicture(balanced(MaskSegmenter(network, stride=network.stride)), scale=scale).eval()
+
+
+def small_model() -> WholePicture:
+    """One convolution, which is soon traced, where the network is beside the point."""
+    torch.manual_seed(0)
+    network = nn.Sequential(OrderedDict(head=nn.Conv2d(3, 1, 3, padding=1)))
+    return WholePicture(balanced(MaskSegmenter(network, stride=1))).eval()
 
 
 def balanced(segmenter: MaskSegmenter) -> MaskSegmenter:
@@ -160,7 +169,7 @@ def test_exported_masks_are_those_of_the_model_at_any_size(tmp_path, name, scale
 
 def test_onnx_names_its_sizes_and_origin(tmp_path):
     path = tmp_path / "a.onnx"
-    export_file(make_model(1.0), path, metadata=METADATA, verify=False)
+    export_file(small_model(), path, metadata=METADATA, verify=False)
     session = open_session(path)
     assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
     assert [output.name for output in session.get_outputs()] == ["masks", "probabilities"]
@@ -195,7 +204,7 @@ def test_a_perturbed_export_fails_the_gate_and_is_not_kept(tmp_path, monkeypatch
     monkeypatch.setattr(parity, "NUM_PIXELS", 50_000)
     out = tmp_path / f"bad{FORMATS[name].suffix}"
     with pytest.raises(ParityError, match=r"probabilities by up to .* mask pixels equal") as caught:
-        export_file(make_model(0.5), out, format=name, metadata=METADATA)
+        export_file(small_model(), out, format=name, metadata=METADATA)
     assert caught.value.exit_code == 5
     assert list(tmp_path.iterdir()) == []
 
@@ -204,7 +213,7 @@ def test_int8_that_loses_too_much_is_not_kept(tmp_path, monkeypatch):
     require("onnx-int8")
     monkeypatch.setattr(int8, "MIN_EQUAL_INT8", 1.01)
     with pytest.raises(ParityError, match="mask pixels equal"):
-        export_file(make_model(1.0), tmp_path / "a.onnx", format="onnx-int8", metadata=METADATA)
+        export_file(small_model(), tmp_path / "a.onnx", format="onnx-int8", metadata=METADATA)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -309,9 +318,21 @@ def test_files_that_are_no_models_are_refused(tmp_path, suffix):
 def test_files_that_segan_did_not_export_are_refused(tmp_path, name):
     require(name)
     path = tmp_path / f"a{FORMATS[name].suffix}"
-    FORMATS[name].write(make_model(1.0), path, {"author": "someone"})
+    FORMATS[name].write(small_model(), path, {"author": "someone"})
     with pytest.raises(ConfigError, match="but not one that segan exported"):
         load_exported(path, trust=True)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"foreground": 0}, {"num_regions": None}, {"num_regions": 1}, {"foreground": "1"}]
+)
+def test_damaged_metadata_is_one_line(tmp_path, monkeypatch, changed):
+    opened = OpenFile(run=eager(make_model(1.0)), metadata=METADATA | changed)
+    fields = {name: getattr(FORMATS["onnx"], name) for name in formats.Format.__dataclass_fields__}
+    changed_format = formats.Format(**fields | {"open": lambda _: opened})
+    monkeypatch.setitem(FORMATS, "onnx", changed_format)
+    with pytest.raises(ConfigError, match="it is damaged"):
+        load_exported(tmp_path / "a.onnx")
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".aot.pt2"])
@@ -446,5 +467,5 @@ def test_report_without_parity_says_so(tmp_path):
 
 
 def test_traced_graph_holds_no_paths_of_this_machine():
-    graph = program.traced(make_model(1.0)).graph
+    graph = program.traced(small_model()).graph
     assert not any({"stack_trace", "nn_module_stack"} & set(node.meta) for node in graph.nodes)

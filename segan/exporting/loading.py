@@ -87,7 +87,10 @@ def load_exported(path: Path, *, trust: bool = False) -> LoadedExport:
             "or use the .onnx"
         )
     found = kind.open(path)
-    named = found.metadata.get("foreground") is not None
+    foreground, num_regions = (found.metadata.get(key) for key in ("foreground", "num_regions"))
+    if foreground not in (None, 1) or type(num_regions) is not int or num_regions < 2:
+        raise ConfigError(f"{path}: impossible foreground or number of regions; it is damaged")
+    named = foreground is not None
     segmenter = ExportedSegmenter(found.run) if named else _regions(found)
     digest = hashlib.sha256(path.read_bytes())
     if kind.beside:
@@ -95,7 +98,7 @@ def load_exported(path: Path, *, trust: bool = False) -> LoadedExport:
     return LoadedExport(
         segmenter=segmenter.eval(),
         metadata=found.metadata,
-        num_regions=None if named else found.metadata["num_regions"],
+        num_regions=None if named else num_regions,
         sha256=digest.hexdigest(),
     )
 
