@@ -90,6 +90,7 @@ def test_prediction_is_that_of_the_command_and_maps_are_what_it_writes(run, pict
         np.testing.assert_array_equal(segmenter.maps(picture)[0].cpu(), expected)
 
 
+@pytest.mark.slow
 def test_exports_of_masks_and_of_regions_predict_and_are_scored(
     run, regions, pictures, tmp_path, capsys
 ):
@@ -131,6 +132,7 @@ def test_programs_want_trust_on_the_command_line_too(run, pictures, tmp_path, ca
     assert segan.load(out, trust=True).opened.supervision == "boxes"
 
 
+@pytest.mark.slow
 def test_comparison_prints_size_latency_agreement_and_accuracy(run, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     data = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -161,6 +163,7 @@ def test_a_comparison_with_a_format_that_differs_exits_with_5(run, monkeypatch, 
     assert "onnx: the exported file differs" in printed
 
 
+@pytest.mark.slow
 def test_int8_takes_its_ranges_from_a_folder_of_pictures(run, pictures, tmp_path):
     pytest.importorskip("onnxruntime")
     out = tmp_path / "a.onnx"

@@ -261,6 +261,7 @@ class Picture:
         return Sample("one", image.to(torch.uint8), boxes, truth)
 
 
+@pytest.mark.slow
 def test_evaluation_scores_the_mask_that_prediction_and_export_write(tmp_path, model):
     loaded = load_segmenter(model)
     whole = WholePicture(loaded.segmenter, scale=WINDOW.scale)
