@@ -47,6 +47,8 @@ MATRIX = [
     for method in SCALES
     for name in FORMATS
 ]
+# The same claim about others takes as long again.
+ONNX_DAILY = ["onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "pt2"))]
 
 
 def make_model(scale: float) -> WholePicture:
@@ -147,8 +149,8 @@ def test_every_format_gives_the_maps_of_a_trained_segmenter(
     assert regions.sum(1).allclose(torch.ones(()))
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5])
-@pytest.mark.parametrize("name", ["onnx", "openvino", "pt2"])
+@pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 0.5])
+@pytest.mark.parametrize("name", ONNX_DAILY)
 def test_exported_masks_are_those_of_the_model_at_any_size(tmp_path, name, scale):
     require(name)
     model = make_model(scale)
@@ -197,7 +199,7 @@ def perturbed(kind: formats.Format, size: float) -> formats.Format:
     return formats.Format(**fields | {"write": write})
 
 
-@pytest.mark.parametrize("name", ["onnx", "openvino", "pt2"])
+@pytest.mark.parametrize("name", ONNX_DAILY)
 def test_a_perturbed_export_fails_the_gate_and_is_not_kept(tmp_path, monkeypatch, name):
     require(name)
     monkeypatch.setitem(FORMATS, name, perturbed(FORMATS[name], 1e-2))
@@ -314,7 +316,7 @@ def test_files_that_are_no_models_are_refused(tmp_path, suffix):
         load_exported(path, trust=True)
 
 
-@pytest.mark.parametrize("name", ["onnx", "openvino", "pt2"])
+@pytest.mark.parametrize("name", ONNX_DAILY)
 def test_files_that_segan_did_not_export_are_refused(tmp_path, name):
     require(name)
     path = tmp_path / f"a{FORMATS[name].suffix}"
