@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from segan.networks.discriminators import Discriminator, DiscriminatorConfig
+from segan.networks.discriminators import Discriminator, DiscriminatorConfig, PooledConfig
 from segan.networks.iic import IICHead, IICNetwork, IICNetworkConfig, IICTrunk
 from segan.networks.painters import Enhancer, EnhancerConfig, Inpainter, InpainterConfig
 from segan.networks.unet import UNet, UNetConfig
@@ -21,6 +21,7 @@ __all__ = [
     "IICTrunk",
     "Inpainter",
     "InpainterConfig",
+    "PooledConfig",
     "SegmenterNetwork",
     "SegmenterNetworkConfig",
     "UNet",

@@ -34,6 +34,14 @@ class DiscriminatorConfig:
     inputs: Inputs = "standard"
 
 
+@settings
+class PooledConfig(DiscriminatorConfig):
+    """A discriminator that pools its features: an object may be anywhere in its picture."""
+
+    type: Literal["global", "patch", "pooled"] = "pooled"
+    width: int = Field(default=16, ge=4)
+
+
 class Discriminator(nn.Module):
     """Images [N, 3, S, S] in [0, 1] to logits, fp32: [N, 1], or [N, 1, h, w] for patches.
 
