@@ -30,7 +30,7 @@ from segan.losses.adversarial import (
 from segan.losses.masks import area_floor, binarity, mean_area
 from segan.losses.texture import texture_distance
 from segan.methods.base import Losses, Method, Phase, Preview, losses
-from segan.networks import DiscriminatorConfig, EnhancerConfig, InpainterConfig, UNetConfig
+from segan.networks import EnhancerConfig, InpainterConfig, PooledConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
 
 
@@ -49,11 +49,11 @@ class WeightsConfig:
         enhancement_identity: L1 between a real picture and what the enhancer makes of it.
         background_identity: L1 between an object-free picture and itself with random holes filled.
         texture: Distance of the texture in the filled hole from that around it.
-        empty: Mean opacity on object-free pictures, where nothing is to be cut. Not in the paper.
-        area: Mean opacity. Not in the paper.
-        area_floor: Penalty on masks below `GuardsConfig.floor`. Not in the paper.
-        binarity: Distance of opacities from 0 and 1. Not in the paper.
-        r1: Gradient penalty of the discriminators (Mescheder et al. 2018). Not in the paper.
+        empty: Mean opacity on object-free pictures. This and what follows is not in the paper.
+        area: Mean opacity.
+        area_floor: Penalty on masks below `GuardsConfig.floor`.
+        binarity: Distance of opacities from 0 and 1.
+        r1: Gradient penalty of the discriminators (Mescheder et al. 2018).
     """
 
     background: float = Field(default=1.0, ge=0)
@@ -76,23 +76,21 @@ class GuardsConfig:
     """Guards against degenerate masks, hidden messages and shortcuts of the discriminators.
 
     Attributes:
-        warmup: Share of training in which only the inpainter learns, on random holes, and the
-            discriminators, on random polygons in place of masks.
+        warmup: Share of training in which polygons stand for masks: only painters and
+            discriminators learn.
         filled_reals: Show D_bg object-free pictures with holes of the same shape, filled by the
             same inpainter, so that it looks for what is left of the object and not for filling.
         residual: Largest change that the enhancer may make to a pixel; 0: no enhancer. A larger
             one could repaint the object, and hide messages from the first swap to the second.
-        second_noise: Standard deviation of noise on what enters the second swap, against messages
-            hidden in it.
-        second_blur: Standard deviation of a low-pass there, pixels.
-        second_detached: Whether the second swap is kept from teaching the first.
-        dilation: Pixels by which the hole that the inpainter sees is wider than the mask.
-        jitter: Brightness added to picture, background and real picture, each U(0, jitter).
+        second_noise: Standard deviation of noise on what enters the second swap.
+        second_blur: That of a low-pass there, pixels.
+        second_detached: Keep the second swap from teaching the first.
+        dilation: Pixels by which the inpainter's hole is wider than the mask.
+        jitter: Brightness added to picture, scene and real picture, each U(0, jitter).
         blur: Standard deviation of the low-pass before the discriminators, pixels.
         feather: Standard deviation of the mask's blur before it is used, pixels.
         border: Width of the frame where the mask is zero, pixels.
-        grounded: Whether pastes by random polygons are also shown as fake
-            (Arandjelovic & Zisserman 2019).
+        grounded: Show pastes by random polygons as fake too (Arandjelovic & Zisserman 2019).
         floor: Share of the picture below which `area_floor` acts.
     """
 
@@ -109,14 +107,6 @@ class GuardsConfig:
     border: int = Field(default=0, ge=0)
     grounded: bool = False
     floor: float = Field(default=0.05, ge=0, le=1)
-
-
-@settings
-class JudgeConfig(DiscriminatorConfig):
-    """A discriminator that pools its features: an object may be anywhere in its picture."""
-
-    type: Literal["global", "patch", "pooled"] = "pooled"
-    width: int = Field(default=16, ge=4)
 
 
 @settings
@@ -143,7 +133,7 @@ class SEIGANConfig:
     network: UNetConfig = field(default_factory=UNetConfig)
     inpainter: InpainterConfig = field(default_factory=InpainterConfig)
     enhancer: EnhancerConfig = field(default_factory=EnhancerConfig)
-    discriminator: JudgeConfig = field(default_factory=JudgeConfig)
+    discriminator: PooledConfig = field(default_factory=PooledConfig)
     backgrounds: Literal["set", "windows"] = "set"
     size: int = Field(default=64, ge=16)
     scale: float | None = Field(default=0.5, gt=0)
@@ -205,7 +195,7 @@ class SEIGAN(Method):
                 if getattr(config.weights, name) > 0
             }
         )
-        self.phases = tuple(_phases(config))
+        self.phases = _phases(config)
 
     def picture_scale(self) -> float:
         """That of the view, which has seen how large the pictures are."""
@@ -224,9 +214,7 @@ class SEIGAN(Method):
         What the mask does not cover is copied, so that nothing can be hidden in it.
         """
         reach = self.config.guards.dilation
-        hole = mask
-        if reach:
-            hole = torch.nn.functional.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
+        hole = torch.nn.functional.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
         return composite(self.inpainter(images, hole), images, mask)
 
     def swap(self, images: Tensor, backgrounds: Tensor, mask: Tensor) -> Swap:
@@ -235,13 +223,10 @@ class SEIGAN(Method):
         return Swap(mask, self.fill(images, mask), pasted)
 
     def pictures(self, batch: SceneBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """x, y, and x again as the real of the discriminators, each brightened on its own."""
+        """x, y and another picture with an object, each brightened on its own."""
         offsets = self.config.guards.jitter * batch.jitter
-        return (
-            brighten(batch.images, offsets[:, 0]),
-            brighten(batch.backgrounds, offsets[:, 1]),
-            brighten(batch.others, offsets[:, 2]),
-        )
+        x, y, other = (brighten(each, offsets[:, i]) for i, each in enumerate(batch[:3]))
+        return x, y, other
 
     def judge(self, name: str, images: Tensor) -> Tensor:
         """Logits of a discriminator on low-passed pictures."""
@@ -276,8 +261,8 @@ class SEIGAN(Method):
             trained[name] = discriminator_loss(real, fake, kind=kind)
             watched[f"{name}_accuracy"] = discriminator_accuracy(real, fake)
             if name == "object" and self.config.guards.grounded:
-                torn = self.judge(name, composite(images, backgrounds, batch.polygons))
-                trained["grounded"] = discriminator_loss(real, torn, kind=kind)
+                fake = self.judge(name, composite(images, backgrounds, batch.polygons))
+                trained["grounded"] = discriminator_loss(real, fake, kind=kind)
         return losses(torch.stack(list(trained.values())).sum(), **trained, **watched)
 
     def penalty_losses(self, batch: SceneBatch) -> Losses:
@@ -285,8 +270,7 @@ class SEIGAN(Method):
         config = self.config
         _, backgrounds, others = self.pictures(batch)
         real = {"background": backgrounds, "object": others}
-        terms = {}
-        # Gradients of gradients are too coarse in bf16.
+        terms = {}  # outside autocast: gradients of gradients are too coarse in bf16
         with torch.autocast(backgrounds.device.type, enabled=False):
             for name in self.discriminators:
                 pictures = real[name].requires_grad_(True)
@@ -311,8 +295,7 @@ class SEIGAN(Method):
             "binarity": binarity(mask),
         }
         if "background" in self.discriminators:
-            real = self.empty(backgrounds, mask) if self.relativistic else None
-            terms["background"] = self.fool("background", made.filled, real)
+            terms["background"] = self.fool("background", made.filled, backgrounds, mask)
         if "object" in self.discriminators:
             terms["object"] = self.fool("object", made.pasted, others)
         if weights.texture:
@@ -327,7 +310,7 @@ class SEIGAN(Method):
         return terms
 
     def background_identity(self, backgrounds: Tensor, holes: Tensor) -> Tensor:
-        """L1 between object-free pictures and themselves with random holes filled, in the holes."""
+        """L1 between object-free pictures and themselves with holes filled, in the holes."""
         share = holes.mean((1, 2, 3)).clamp(min=1e-3)
         error = (self.fill(backgrounds, holes) - backgrounds).abs().mean((1, 2, 3))
         return (error / share).mean()
@@ -362,19 +345,12 @@ class SEIGAN(Method):
             images = images + guards.second_noise * torch.randn_like(images)
         return blur(images, guards.second_blur).clamp(0, 1)
 
-    @property
-    def relativistic(self) -> bool:
-        """Whether the generator's adversarial loss looks at real pictures as well."""
-        return self.config.adversarial == "relativistic"
-
-    def fool(self, name: str, fake: Tensor, real: Tensor | None) -> Tensor:
+    def fool(self, name: str, fake: Tensor, real: Tensor, mask: Tensor | None = None) -> Tensor:
         """The generator's adversarial loss on a fake, paired with a real where its form asks."""
-        real_logits = None
-        if self.relativistic:
-            assert real is not None
+        kind, real_logits = self.config.adversarial, None
+        if kind == "relativistic":
             with torch.no_grad():
-                real_logits = self.judge(name, real)
-        kind = self.config.adversarial
+                real_logits = self.judge(name, real if mask is None else self.empty(real, mask))
         return generator_loss(self.judge(name, fake), kind=kind, real=real_logits)
 
     def weighted(self, terms: dict[str, Tensor]) -> Losses:
@@ -391,25 +367,21 @@ class SEIGAN(Method):
         )
 
 
-def _phases(config: SEIGANConfig) -> list[Phase]:
+def _phases(config: SEIGANConfig) -> tuple[Phase, ...]:
     """Discriminators, their penalty now and then, generators, and now and then a second swap."""
     generators = ("segmenter", "inpainter", "enhancer")
-    phases = [Phase(name="discriminator", trains=("discriminators",))]
-    # An update on no gradient at all would still move weights by their momentum.
-    if config.weights.r1:
-        phases.append(
-            Phase(
-                name="penalty",
-                trains=("discriminators",),
-                optimizer="discriminator",
-                every=config.r1_every,
-            )
-        )
-    phases.append(Phase(name="generator", trains=generators))
-    phases.append(
-        Phase(name="cycle", trains=generators, optimizer="generator", every=config.cycle_every)
+    every = config.r1_every
+    penalty = Phase(
+        name="penalty", trains=("discriminators",), optimizer="discriminator", every=every
     )
-    return phases
+    every = config.cycle_every
+    return (
+        Phase(name="discriminator", trains=("discriminators",)),
+        # An update on no gradient at all would still move weights by their momentum.
+        *((penalty,) if config.weights.r1 else ()),
+        Phase(name="generator", trains=generators),
+        Phase(name="cycle", trains=generators, optimizer="generator", every=every),
+    )
 
 
 def _check(config: SEIGANConfig) -> None:

@@ -4,7 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from segan.networks.discriminators import Discriminator, DiscriminatorConfig, MaskDiscriminator
+from segan.networks.discriminators import (
+    Discriminator,
+    DiscriminatorConfig,
+    MaskDiscriminator,
+    PooledConfig,
+)
 from segan.networks.iic import IICHead, IICNetwork, IICNetworkConfig, IICTrunk
 from segan.networks.painters import Enhancer, EnhancerConfig, Inpainter, InpainterConfig
 from segan.networks.unet import UNet, UNetConfig
@@ -22,6 +27,7 @@ __all__ = [
     "Inpainter",
     "InpainterConfig",
     "MaskDiscriminator",
+    "PooledConfig",
     "SegmenterNetwork",
     "SegmenterNetworkConfig",
     "UNet",

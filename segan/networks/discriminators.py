@@ -37,6 +37,14 @@ class DiscriminatorConfig:
     inputs: Inputs = "standard"
 
 
+@settings
+class PooledConfig(DiscriminatorConfig):
+    """A discriminator that pools its features: an object may be anywhere in its picture."""
+
+    type: Literal["global", "patch", "pooled"] = "pooled"
+    width: int = Field(default=16, ge=4)
+
+
 class MaskDiscriminator(nn.Module):
     """Images [N, 3, S, S] in [0, 1] to logits [N, 1], and logits [N, 1, S, S] of what was pasted.
 
