@@ -190,9 +190,11 @@ class MaskEngine(_NetworkEngine):
     def _tiled(self, picture: Tensor) -> Tensor:
         size = int(picture.shape[1]), int(picture.shape[2])
         tiling = self.tiling(size)
+        foreground = self.whole.foreground
         assert tiling is not None
+        assert foreground is not None
         cut = self.in_tiles(picture, tiling)
-        own = slice(self.whole.foreground, self.whole.foreground + 1)
+        own = slice(foreground, foreground + 1)
         return blended(lambda window: cut.regions(window, own)[0], size, tiling)
 
 

@@ -396,6 +396,5 @@ def _made_with(run: Run) -> dict[str, str]:
     if seconds:
         found["seconds per step, median"] = f"{sorted(seconds)[len(seconds) // 2]:.3g}"
         steps = run.metrics[-1]["step"]
-        mean = sum(seconds) / len(seconds)
-        found["minutes of training, about"] = shown(mean * steps / 60)
+        found["minutes of training, about"] = shown(sum(seconds) / len(seconds) * steps / 60)
     return {str(key).replace("_", " "): str(value) for key, value in found.items()}
