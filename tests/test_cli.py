@@ -158,7 +158,7 @@ def test_version(capsys):
         ("data.type=shpes", "'data.type' is 'shpes'; did you mean 'shapes'?"),
         ("data.type=folder", "'data.root' is required and has no default"),
         ("data.size=8", "'data.size' is 8; it must be greater than or equal to 32"),
-        ("method.type=seigan", "'method.type' is 'seigan'; valid: cut_paste"),
+        ("method.type=cyclegan", "'method.type' is 'cyclegan'; valid: cut_paste"),
     ],
 )
 def test_wrong_settings_are_one_line(override, expected, refusal):
