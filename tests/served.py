@@ -12,7 +12,12 @@ from segan.exporting.formats import export_file
 from segan.exporting.whole import WholePicture
 from segan.segmenter import Segmenter
 
-METADATA = {"segan_version": "0", "foreground": 1, "supervision": {"train": "none"}}
+METADATA = {
+    "segan_version": "0",
+    "foreground": 1,
+    "num_regions": 2,
+    "supervision": {"train": "none"},
+}
 
 
 class Red(Segmenter):
