@@ -108,6 +108,7 @@ def test_kept_rows_say_what_they_are_of_and_are_small(board: Board):
     row = board.rows()[1]
     assert row["supervision"] == {"train": "none", "test": {"whole": "none"}}
     assert row["teacher"]["name"] == "otsu"
+    assert row["restarts"] == 0
     assert row["split"] == "test"
     assert row["seed"] == 0
     assert row["config"]["train"]["seed"] == 0

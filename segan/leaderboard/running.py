@@ -70,14 +70,14 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
     entry = suite.config.data[row.data]
     dataset = dataset_of(entry, root, suite.config.split)
     if row.segmenter:
-        found, run, teacher = open_segmenter(row.segmenter), None, None
+        found, run, header = open_segmenter(row.segmenter), None, {}
     else:
         run = run_of(suite.config, row, root=root, runs=places.runs)
         if suite.config.checkpoints:
             dataset_of(entry, root, "dev")  # what is missing is missed before an hour of training
         _train(run, places.row(row))
         found = _open(places.row(row) / "run" / FILE_NAME, row.name)
-        teacher = load_segmenter(places.row(row) / "run").metadata.get("teacher")
+        header = load_segmenter(places.row(row) / "run").metadata
     started = time.perf_counter()
     scores = score(found, dataset, entry, split=suite.config.split)
     _write_samples(found, dataset, entry, places.row(row))
@@ -93,7 +93,8 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
         "data_settings": entry.settings,
         "limit": entry.limit,
         **_facts(found, scores),
-        "teacher": teacher,
+        "teacher": header.get("teacher"),
+        "restarts": header.get("restarts"),
         "choices": choices,
         "config": row.asked,
         "seconds": seconds,
