@@ -434,8 +434,8 @@ def test_assembled_files_hold_the_pictures_of_all_runs(tmp_path):
 
 
 def test_the_command_line_knows_all_formats():
-    assert set(cli._FORMATS) == set(FORMATS)
-    assert cli._FORMATS[:2] == formats.DEFAULT
+    assert set(cli._OUTPUTS) == set(FORMATS)
+    assert cli._OUTPUTS[:2] == formats.DEFAULT
 
 
 def test_unknown_formats_are_one_line(tmp_path: Path):
