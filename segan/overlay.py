@@ -102,7 +102,9 @@ def index_image(labels: NDArray[np.integer], colors: bytes) -> Image.Image:
     if most > 255:
         return Image.fromarray(labels.astype(np.uint16))
     height, width = labels.shape
-    indexed = Image.frombytes("P", (width, height), labels.astype(np.uint8).tobytes())
+    content = np.ascontiguousarray(labels, np.uint8)
+    # Not copied: nobody draws on it.
+    indexed = Image.frombuffer("P", (width, height), content, "raw", "P", 0, 1)
     # All 256 entries: with fewer, Pillow packs several indices into a byte.
     indexed.putpalette(colors.ljust(3 * 256, b"\0"))
     return indexed

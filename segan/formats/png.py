@@ -12,7 +12,7 @@ from segan.overlay import MASK_COLOR, index_image, label_overlay, overlay, palet
 
 MASK_PALETTE = bytes([0, 0, 0, *MASK_COLOR])
 
-MOST_OVERLAY_PIXELS = 25_000_000
+MOST_OVERLAY_PIXELS = 2**24
 """Overlays are for looking at: those of larger pictures are scaled down to this many pixels."""
 
 _LEVELS = 65535

@@ -185,6 +185,8 @@ class MaskEngine(_NetworkEngine):
 
     def finish(self, values: Tensor, size: tuple[int, int]) -> Tensor:
         """The probability [H, W]."""
+        if tuple(values.shape) == size:
+            return values
         return self.whole.native_probabilities(values[None], size)[0]
 
     def _tiled(self, picture: Tensor) -> Tensor:

@@ -109,11 +109,11 @@ def find(
         probability = refined(pixels, probability, compose(options.refine))
         if job.boxes is not None:  # the mask stays inside them
             probability = probability * boxes_to_mask(job.boxes, values.shape).amax((0, 1)).numpy()
-    mask = (probability > options.threshold).astype(np.uint8)
+    mask = (probability > options.threshold).view(np.uint8)
     objects: NDArray[np.integer] = mask
     if options.instances or options.min_area or options.max_area:
         pieces = separate(mask > 0, min_area=options.min_area, max_area=options.max_area)
-        mask = (pieces > 0).astype(np.uint8)
+        mask = (pieces > 0).view(np.uint8)
         objects = pieces if options.instances else mask
     return Found(
         name=job.name,

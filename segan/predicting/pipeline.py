@@ -4,6 +4,7 @@ The calling thread feeds the network; a pool reads and prepares what comes next 
 writes what is done. A picture comes in only while few enough pixels are under way.
 """
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from segan.data.images import UnreadableImage, image_size, read_image
 from segan.data.inspection import Skipped
-from segan.predicting.engines import Engine
+from segan.predicting.engines import LARGE_PICTURE, Engine
 from segan.predicting.sources import Job
 
 BATCH = 8
@@ -110,6 +111,8 @@ class Pipeline:
         except UnreadableImage as error:
             return Skipped(str(job.path), error.reason)
         size = int(picture.shape[1]), int(picture.shape[2])
+        if size[0] * size[1] > LARGE_PICTURE:
+            _give_memory_back()
         image = self.engine.prepare(picture)
         return Loaded(job, image, size, picture if self.keep_pictures else None)
 
@@ -149,6 +152,8 @@ class Pipeline:
             return
         images = [loaded.image for loaded, _ in batch]
         results = self.engine.segment(images, batch[0][0].job.boxes)
+        if results[0].shape[-2] * results[0].shape[-1] > LARGE_PICTURE:
+            _give_memory_back()
         for (loaded, pixels), values in zip(batch, results, strict=True):
             # The image has done its work; a copy under way to the disk does not hold it.
             done = loaded._replace(image=values)
@@ -159,6 +164,16 @@ class Pipeline:
         future.result()
         self._under_way -= pixels
         self.on_done(None)
+
+
+def _give_memory_back() -> None:
+    """Has the C library hand freed memory to the system, which it keeps in pieces otherwise.
+
+    Decoding leaves four bytes per pixel of those. Only glibc can be asked.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _num_pixels(job: Job) -> int:
