@@ -126,10 +126,12 @@ def throughput(num_images: int, *, width: int, depth: int) -> dict[str, object]:
 
 def peak(program: str) -> float:
     """Peak memory of a Python program in a process of its own, MiB."""
-    code = f"{program}\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    # Not ru_maxrss: a child starts with its parent's, and the parent has drawn the picture.
+    last = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    code = f"{program}\n{last}"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
-    return int(result.stdout.splitlines()[-1]) / 1024
+    return int(result.stdout.split("VmHWM:")[-1].split()[0]) / 1024
 
 
 def call(model: Path, source: Path, out: Path, **options: object) -> str:
@@ -163,7 +165,7 @@ def large(side: int, scale: float) -> dict[str, object]:
         model = folder / "segmenter.safetensors"
         save_network(model, width=8, depth=3, scale=scale)
         picture(0, (side, side)).save(folder / "large.png", compress_level=1)
-        nothing = peak("import segan.predict")
+        nothing = peak("import segan.prediction")
         for formats in (["masks", "overlays"], ["coco", "soft"]):
             start = time.perf_counter()
             program = call(model, folder / "large.png", folder / formats[-1], formats=formats)
