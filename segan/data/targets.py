@@ -4,6 +4,7 @@ Parts are flipped and scaled at random, at the scale or in the windows of the un
 views, so that what is learnt from masks sees neither more nor less of a picture than they do.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ class Target(NamedTuple):
     confidence: float = 1.0
 
 
-class TargetView:
+class TargetView(ABC):
     """Random parts of whole pictures, or windows around boxes; `target` says what to learn there.
 
     Args:
@@ -78,9 +79,9 @@ class TargetView:
         self.windows = windows
         self.shift = shift
 
+    @abstractmethod
     def target(self, sample: Sample, unit: int | None) -> Target:
         """What is to be learnt of a picture: its objects, or with `unit` the object of that box."""
-        raise NotImplementedError
 
     def usable(self, sample: Sample) -> str | None:  # noqa: ARG002
         """Why a picture has nothing to learn from, if so."""
