@@ -43,7 +43,7 @@ from segan.segmenter import WindowSpec
 from segan.training.config import RunConfig
 
 # What `segan train FOLDER` trains, and how many network sizes the shorter side of a picture has.
-RECOMMENDED = "iic"
+RECOMMENDED = "self_training"
 PARTS = 1.5
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -134,14 +134,18 @@ def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.
     given = config.override({"method": {}}, overrides)["method"]
     tree = config.override(config.read_tree(path), overrides)
     tree["data"]["root"] = str(folder)
-    size = tree["method"].get("size")
-    if "scale" in tree["method"] and "scale" not in given and type(size) is int:
+    # What is seen of a picture is the method's own, or that of its view.
+    seen, chosen = tree["method"], given
+    if isinstance(seen.get("view"), dict):
+        seen, chosen = seen["view"], given.get("view", {})
+    size = seen.get("size")
+    if "scale" in seen and "scale" not in chosen and type(size) is int:
         sides = [min(size) for size in _sizes(folder)]
-        side = statistics.median(sides or [PARTS * tree["method"]["size"]])
-        scale = max(PARTS * tree["method"]["size"] / side, 2**-6)
-        tree["method"]["scale"] = round(min(scale, 1.0), 4)
-        if scale > 1 and "size" not in given:
-            tree["method"]["size"] = max(int(side / PARTS) // 16, 1) * 16
+        side = statistics.median(sides or [PARTS * size])
+        scale = max(PARTS * size / side, 2**-6)
+        seen["scale"] = round(min(scale, 1.0), 4)
+        if scale > 1 and "size" not in chosen:
+            seen["size"] = max(int(side / PARTS) // 16, 1) * 16
     return tree
 
 

@@ -4,8 +4,8 @@ TRAIN = """\
 Train a segmenter without ever seeing a mask.
 
   segan train                                        the shapes world, a few minutes on a CPU
-  segan train PICTURES                               a folder of images alone, into unnamed regions
-  segan train PICTURES --method wnet
+  segan train PICTURES                               a folder of images alone, into masks
+  segan train PICTURES --method iic                  ... or into regions without names
   segan train configs/cut_paste/dsb2018.yaml data.root=PATH/TO/DSB2018
   segan train CONFIG train.images=64000 method.weights.cut=0.5 --out runs/trial
 

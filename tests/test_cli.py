@@ -246,7 +246,26 @@ def test_a_folder_of_images_is_trained_on_at_a_scale_that_fits(
     assert (tree["method"]["size"], tree["method"]["scale"]) == (size, scale)
 
 
-def test_a_folder_is_trained_with_the_recommended_method_and_its_regions_written(
+@pytest.mark.parametrize(
+    ("side", "given", "size", "scale"),
+    [
+        (576, [], 96, 0.25),
+        (60, [], 32, 1.0),
+        (576, ["method.view.size=48"], 48, 0.125),
+        (576, ["method.view.scale=0.5"], 96, 0.5),
+    ],
+)
+def test_what_is_recommended_for_a_folder_sees_it_at_a_scale_that_fits(
+    tmp_path, side, given, size, scale, capsys
+):
+    save_picture(tmp_path / "own" / "0.png", (side, side), seed=0)
+    assert main(["train", str(tmp_path / "own"), *given, "--dry-run"]) == 0
+    method = config.parse_yaml(capsys.readouterr().out, "printed")["method"]
+    assert (method["type"], method["teacher"]) == ("self_training", "otsu")
+    assert (method["view"]["size"], method["view"]["scale"]) == (size, scale)
+
+
+def test_a_folder_is_trained_with_the_recommended_method_and_its_masks_written(
     pictures, tmp_path, capsys
 ):
     small = ["method.network.width=4", "train.images=16"]
@@ -259,7 +278,7 @@ def test_a_folder_is_trained_with_the_recommended_method_and_its_regions_written
 
 def test_a_method_without_settings_for_folders_is_refused(pictures, refusal):
     assert refusal("train", pictures, "--method", "gan") == (
-        "no method 'gan' for folders; one of copy_paste, cut_paste, iic, shift, wnet"
+        "no method 'gan' for folders; one of copy_paste, cut_paste, iic, self_training, shift, wnet"
     )
 
 
