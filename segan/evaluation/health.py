@@ -199,7 +199,9 @@ class HealthConfig:
     objects of 20 to 80 % of the box, nearly round to ragged: diversity .013 and more, border touch
     .53 and less. One blob for every picture: diversity .011 and less; object and background
     swapped: border touch 2.1 and more. Objects that are all discs of one size and place cannot be
-    told from one blob.
+    told from one blob. In 63 runs of SEIGAN, copy-paste and shift-and-judge (docs/LOG.md), the
+    monitor warned of all 20 that ended without a mask, at steps 300 to 600, and of none of the
+    others; no run that it warned of came back.
 
     Attributes:
         every: Training steps between checks.
@@ -222,7 +224,7 @@ class HealthConfig:
     every: int = Field(default=50, ge=1)
     grace: int = Field(default=200, ge=0)
     patience: int = Field(default=3, ge=1)
-    stop_after: int = Field(default=12, ge=1)
+    stop_after: int = Field(default=6, ge=1)
     stop: bool = False
     restarts: int = Field(default=0, ge=0, le=20)
     most: float = Field(default=0.8, gt=0, le=1)
