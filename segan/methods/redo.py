@@ -130,9 +130,9 @@ class ReDO(Method):
             noise: z, [N, K, Z].
         """
         redrawn = [
-            composite(generator(mask, z), images, mask)
+            composite(generator(mask[:, None], z), images, mask[:, None])
             for generator, mask, z in zip(
-                self.generators, regions.split(1, dim=1), noise.unbind(1), strict=True
+                self.generators, regions.unbind(1), noise.unbind(1), strict=True
             )
         ]
         return torch.stack(redrawn, dim=1)
@@ -151,7 +151,8 @@ class ReDO(Method):
             redrawn: x_k, [N, K, 3, S, S].
             noise: z, [N, K, Z].
         """
-        found = self.encoder(redrawn.flatten(0, 1)).unflatten(0, redrawn.shape[:2])
+        found: Tensor = self.encoder(redrawn.flatten(0, 1))
+        found = found.view(*noise.shape[:2], *noise.shape[1:])
         own = found.diagonal(dim1=1, dim2=2).movedim(-1, 1)
         return (own - noise).square().mean()
 

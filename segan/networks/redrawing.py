@@ -141,7 +141,7 @@ class NoiseEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """What the noise of each region would be, were it the one that was redrawn."""
         guesses: Tensor = self.guess(self.trunk(images).mean((2, 3)))
-        return at_least_fp32(guesses).unflatten(1, self.shape)
+        return at_least_fp32(guesses).view(-1, *self.shape)
 
 
 class _Trunk(nn.Module):
@@ -195,7 +195,8 @@ class _Up(nn.Module):
         small = F.avg_pool2d(mask, mask.shape[-1] // values.shape[-1])
         values = first(torch.cat([values, small.to(values)], dim=1))
         values = second(F.relu(self.norms[1](values, noise)))
-        return values + _doubled(self.shortcut(features))
+        doubled: Tensor = values + _doubled(self.shortcut(features))
+        return doubled
 
 
 class _Down(nn.Module):

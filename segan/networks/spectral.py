@@ -47,7 +47,8 @@ class SpectralConv2d(nn.Conv2d):
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, outputs, H, W]."""
         weight = self.weight / largest_singular_value(self.weight, self.start)
-        return self._conv_forward(features, weight, self.bias)
+        convolved: Tensor = self._conv_forward(features, weight, self.bias)
+        return convolved
 
 
 class SpectralLinear(nn.Linear):
