@@ -68,7 +68,7 @@ class ReDOConfig:
     discriminator: ResidualConfig = field(default_factory=ResidualConfig)
     encoder: ResidualConfig = field(default_factory=ResidualConfig)
     num_regions: int = Field(default=2, ge=2, le=16)
-    num_noise: int = Field(default=16, ge=1, le=1024)
+    num_noise: int = Field(default=8, ge=1, le=1024)
     size: int = Field(default=64, ge=16)
     scale: float = Field(default=0.5, ge=2**-6, le=1)
     adversarial: AdversarialLoss = "hinge"
