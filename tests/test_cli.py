@@ -278,7 +278,8 @@ def test_a_folder_is_trained_with_the_recommended_method_and_its_masks_written(
 
 def test_a_method_without_settings_for_folders_is_refused(pictures, refusal):
     assert refusal("train", pictures, "--method", "gan") == (
-        "no method 'gan' for folders; one of copy_paste, cut_paste, iic, self_training, shift, wnet"
+        "no method 'gan' for folders; one of copy_paste, cut_paste, iic, redo, self_training, "
+        "shift, wnet"
     )
 
 

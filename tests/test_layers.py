@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import segan
-from segan.data import scenes, views
+from segan.data import redraws, scenes, views
 from segan.methods import METHODS
 
 PACKAGE = Path(segan.__file__).parent
@@ -142,7 +142,7 @@ def test_no_file_is_read_in_a_way_that_runs_code() -> None:
         assert "yaml.load" not in calls or module_of(path) == "config", path
 
 
-VIEW_FILES = ("views", "scenes", "targets", "guesses", "masked")
+VIEW_FILES = ("views", "scenes", "redraws", "targets", "guesses", "masked")
 
 
 def view_classes() -> dict[str, type]:
@@ -190,7 +190,7 @@ def test_no_other_code_of_training_looks_at_truth() -> None:
 def test_batches_of_unsupervised_views_hold_no_masks() -> None:
     batches = [
         found
-        for found in (*vars(views).values(), *vars(scenes).values())
+        for found in (*vars(views).values(), *vars(scenes).values(), *vars(redraws).values())
         if isinstance(found, type) and hasattr(found, "_fields") and found.__name__ != "Units"
     ]
     assert batches

@@ -72,6 +72,14 @@ METHODS: dict[str, config.Tree] = {
         "r1_every": 2,
         "guards": {"second_noise": 0.0},
     },
+    "redo": {
+        "size": 16,
+        "network": {"width": 4, "depth": 1},
+        "generator": {"width": 4, "depth": 1},
+        "discriminator": {"width": 4, "depth": 2},
+        "encoder": {"width": 4, "depth": 2},
+        "num_noise": 4,
+    },
     "supervised": {"network": {"width": 4, "depth": 1}, "view": {"size": 16}},
     "self_training": {
         "network": {"width": 4, "depth": 1},

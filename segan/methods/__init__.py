@@ -8,6 +8,7 @@ from segan.methods.base import Method
 from segan.methods.copy_paste import CopyPaste, CopyPasteConfig
 from segan.methods.cut_paste import CutPaste, CutPasteConfig
 from segan.methods.iic import IIC, IICConfig
+from segan.methods.redo import ReDO, ReDOConfig
 from segan.methods.seigan import SEIGAN, SEIGANConfig
 from segan.methods.self_training import SelfTraining, SelfTrainingConfig
 from segan.methods.shift import Shift, ShiftConfig
@@ -21,6 +22,7 @@ MethodConfig = Annotated[
     | ShiftConfig
     | CopyPasteConfig
     | SEIGANConfig
+    | ReDOConfig
     | SelfTrainingConfig
     | SupervisedConfig,
     Field(discriminator="type"),
@@ -33,6 +35,7 @@ METHODS: dict[str, Any] = {
     "shift": Shift,
     "copy_paste": CopyPaste,
     "seigan": SEIGAN,
+    "redo": ReDO,
     "self_training": SelfTraining,
     "supervised": Supervised,
 }

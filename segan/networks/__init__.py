@@ -12,6 +12,13 @@ from segan.networks.discriminators import (
 )
 from segan.networks.iic import IICHead, IICNetwork, IICNetworkConfig, IICTrunk
 from segan.networks.painters import Enhancer, EnhancerConfig, Inpainter, InpainterConfig
+from segan.networks.redrawing import (
+    NoiseEncoder,
+    Redrawer,
+    RedrawerConfig,
+    ResidualConfig,
+    ResidualDiscriminator,
+)
 from segan.networks.unet import UNet, UNetConfig
 from segan.networks.wnet import WNetNetwork, WNetNetworkConfig
 
@@ -27,7 +34,12 @@ __all__ = [
     "Inpainter",
     "InpainterConfig",
     "MaskDiscriminator",
+    "NoiseEncoder",
     "PooledConfig",
+    "Redrawer",
+    "RedrawerConfig",
+    "ResidualConfig",
+    "ResidualDiscriminator",
     "SegmenterNetwork",
     "SegmenterNetworkConfig",
     "UNet",

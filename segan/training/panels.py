@@ -19,7 +19,7 @@ def panel(preview: Preview, *, columns: int = 12, tile: int = 96) -> NDArray[np.
 
     Where a method fills holes, the filled picture comes after the composite.
 
-    Of partitions into more regions than two, the rows are image and regions, each in one colour.
+    Of partitions, the rows are image, regions, each in one colour, and the composite.
 
     Args:
         preview: At least one window; the first `columns` are drawn.
@@ -33,7 +33,10 @@ def panel(preview: Preview, *, columns: int = 12, tile: int = 96) -> NDArray[np.
     images = _tiles(preview.images[:count], tile)
     if preview.masks.shape[1] > 1:
         labels = preview.masks[:count].argmax(1).cpu().numpy()
-        return _grid([images, [_enlarged(label_colors(each), tile) for each in labels]])
+        rows = [images, [_enlarged(label_colors(each), tile) for each in labels]]
+        if preview.composites is not None:
+            rows.append(_tiles(preview.composites[:count], tile))
+        return _grid(rows)
     masks = _tiles(preview.masks[:count].expand(-1, 3, -1, -1), tile)
     rows = [images, masks]
     if preview.composites is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 from tiny import ENVIRONMENT, largest_difference, result, started, tensors, trainer, weights
-from worker import CLUSTERING, RESUMED, RUNS, SCENES, STEPS
+from worker import CLUSTERING, REDRAWING, RESUMED, RUNS, SCENES, STEPS
 
 HERE = Path(__file__).parent
 
@@ -40,7 +40,7 @@ def assert_passed(out: Path, check: str) -> None:
         ("sgd-fp32", 1e-6),
         ("adam-float64", 1e-9),
         ("adam-float64-micro", 1e-9),
-        *((name, 1e-6 if "fp32" in name else 1e-9) for name in CLUSTERING | SCENES),
+        *((name, 1e-6 if "fp32" in name else 1e-9) for name in CLUSTERING | SCENES | REDRAWING),
     ],
 )
 def test_two_processes_equal_one_at_the_same_global_batch(two_processes, tmp_path, name, tolerance):

@@ -41,7 +41,8 @@ SCENES = {
     "seigan-sgd-fp32": {"name": "seigan", "optimizers": SGD},
     "seigan-adam-float64": {"name": "seigan", "double": True},
 }
-RUNS |= CLUSTERING | SCENES
+REDRAWING = {"redo-adam-float64": {"name": "redo", "double": True}}
+RUNS |= CLUSTERING | SCENES | REDRAWING
 STEPS = 20
 RESUMED = {"steps": 6, "checkpoint_every": 0}
 

@@ -48,6 +48,14 @@ COLUMNS = {
         "generator/area",
         "generator/predictability",
     ),
+    "redo": (
+        "discriminator/adversarial",
+        "generator/redraw",
+        "generator/information",
+        "segmenter/redraw",
+        "segmenter/information",
+        "segmenter/smallest",
+    ),
     "copy_paste": (
         "discriminator/real",
         "discriminator/pasted",

@@ -61,6 +61,15 @@ TINY: dict[str, dict[str, Any]] = {
         "weights": {"binarity": 1.0},
         "guards": {"second_noise": 0.0, "warmup": 0.0, "grounded": True},
     },
+    "redo": {
+        "network": {"width": 4, "depth": 1},
+        "generator": {"width": 4, "depth": 2},
+        "discriminator": {"width": 4, "depth": 2},
+        "encoder": {"width": 4, "depth": 2},
+        "num_regions": 3,
+        "num_noise": 4,
+        "size": 16,
+    },
     "supervised": {"network": {"width": 4, "depth": 1}, "view": {"size": 16}},
     # Without the mean teacher, whose average moves with every pass.
     "self_training": {

@@ -31,6 +31,18 @@ def test_panel_has_a_column_per_window_and_a_row_per_kind(composites, rows):
     assert (tiles[-1, 0, :2, :2] == 64).all()
 
 
+@pytest.mark.parametrize(("composites", "rows"), [(True, 3), (False, 2)])
+def test_panel_of_regions_shows_them_and_what_was_composed(composites, rows):
+    shown = preview(composites=composites)
+    regions = torch.cat([1 - shown.masks, shown.masks], dim=1)
+    picture = panel(shown._replace(masks=regions), columns=4, tile=32)
+    assert picture.shape == (rows * (32 + 2), 4 * (32 + 2), 3)
+    assert (picture[:32, :32] == 64).all()
+    assert (picture[34 + 16, 16] != picture[34, 0]).any()
+    if composites:
+        assert (picture[68:100, :32] == 191).all()
+
+
 def test_panel_of_fewer_windows_than_columns_is_narrower():
     assert panel(preview(count=2), columns=12, tile=32).shape[1] == 2 * 34
 
