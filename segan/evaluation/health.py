@@ -49,7 +49,7 @@ ADVICE: dict[Failure, str] = {
     ),
     "one_region": (
         "one region has taken nearly every pixel; lower the learning rate, raise the entropy "
-        "weight (iic), or lower the weight of the cut (wnet)"
+        "weight (iic) or that of information (redo), or lower the weight of the cut (wnet)"
     ),
     "no_region": (
         "no pixel belongs to one region more than to the others, as if nothing had been learned; "
