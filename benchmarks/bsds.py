@@ -30,6 +30,7 @@ from segan.evaluation.annotated import evaluate_annotated
 from segan.evaluation.results import git_commit
 from segan.evaluation.rows import Row
 from segan.opening import open_segmenter, refined
+from segan.runs import train
 from segan.training.config import RunConfig
 
 ROOT = Path(__file__).resolve().parent
@@ -58,7 +59,7 @@ def trained(name: str, root: Path, seed: int, runs: Path) -> Path:
     out = runs / f"bsds500-{name}-{seed}"
     is_new = not (out / FILE_NAME).exists()
     started = time.perf_counter()
-    runs.train(settings(name, root, seed), out, trivial=False)
+    train(settings(name, root, seed), out, trivial=False)
     if is_new:
         (out / "seconds.txt").write_text(f"{time.perf_counter() - started:.0f}\n")
     return out / FILE_NAME

@@ -252,7 +252,7 @@ def table(found: Sequence[Found], machine: Machine) -> str:
         f"One thread, {torch.__version__}; matrix product {machine.flops / 1e9:.0f} GFLOP/s, "
         f"copy {machine.bandwidth / 2**30:.1f} GiB/s (both directions counted).",
         "",
-        "| loss | N x K x H x W, radius | public, ms | segan, ms | faster | floor, ms "
+        "| loss | N x K x H x W, radius | public, ms | segan, ms | faster | direct floor, ms "
         "| public, MiB | segan, MiB | value | gradient |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -152,7 +152,7 @@ def _transfer(archive: Archive, part: Path, received: int, report: Report | None
     opener = urllib.request.build_opener(SafeRedirects)
     try:
         with opener.open(request, timeout=_TIMEOUT) as response:
-            if not (received and _continues(response, received, archive)):
+            if not (received and _continues(response, part, received, archive)):
                 received = 0
                 _require_announced(response, archive)
             received = _receive(response, part, received, archive, report)
@@ -177,14 +177,22 @@ def _transfer(archive: Archive, part: Path, received: int, report: Report | None
         )
 
 
-def _continues(response: Any, received: int, archive: Archive) -> bool:
-    """Whether an answer goes on where the part ends; otherwise it starts at the beginning."""
+def _continues(response: Any, part: Path, received: int, archive: Archive) -> bool:
+    """Whether an answer goes on where the part ends; otherwise it starts at the beginning.
+
+    Raises:
+        DataError: It does neither; the part, which can then never be completed, is removed.
+    """
     if response.status != http.client.PARTIAL_CONTENT:
         return False
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if found and int(found[1]) == received and found[2] in ("*", str(archive.size)):
         return True
-    raise DataError(f"{archive.url} sends another part of the file than was asked for")
+    part.unlink()
+    raise DataError(
+        f"{archive.url} sends another part of the file than was asked for; the {received} bytes that "
+        "were there were removed"
+    )
 
 
 def _require_announced(response: Any, archive: Archive) -> None:
@@ -199,16 +207,19 @@ def _receive(
     """Writes the answer's body; returns how many bytes of the archive are there.
 
     Raises:
-        DataError: There is more than the announced size.
+        DataError: There is more than the announced size; the part is removed.
     """
     with part.open("ab" if received else "wb") as file:
         while chunk := response.read(min(_CHUNK, archive.size - received + 1)):
             received += len(chunk)
             if received > archive.size:
-                raise DataError(f"{archive.url} has more than the expected {archive.size} bytes")
+                break
             file.write(chunk)
             if report:
                 report(archive, received)
+    if received > archive.size:
+        part.unlink()
+        raise DataError(f"{archive.url} has more than the expected {archive.size} bytes")
     return received
 
 

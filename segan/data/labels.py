@@ -70,12 +70,17 @@ def read_regions(path: Path) -> Tensor:
     return torch.add(regions, int(colours[0] != 0)).int()
 
 
+# More classes than any such map has, and darker than the gray levels that anti-aliasing leaves.
+_MOST_CLASSES = 64
+
+
 def read_objects(path: Path) -> Tensor:
     """The objects of a mask, above gray level 127: bool [H, W].
 
     Raises:
         UnreadableImage: The file cannot be read or is no mask; one whose brightest level is above 1
-            and below 128 is taken for a map of class numbers.
+            and below 128 is taken for a map of class numbers, and so is one of the lowest levels
+            and 255 alone, which such maps use for what nobody annotated.
     """
     levels = read_mask(path)
     brightest = int(levels.max())
@@ -84,6 +89,13 @@ def read_objects(path: Path) -> Tensor:
             path,
             f"no gray level is above {brightest}, as in a map of class numbers; objects of a mask "
             "are above 127, or 1 beside 0",
+        )
+    between = levels[(levels > 0) & (levels < 255)]
+    if len(between) and int(between.max()) < _MOST_CLASSES and brightest == 255:
+        raise UnreadableImage(
+            path,
+            f"its gray levels are 0 to {int(between.max())} and 255, as in a map of class numbers "
+            "with a void; objects of a mask are above 127, or 1 beside 0",
         )
     return levels > (127 if brightest > 1 else 0)
 

@@ -124,6 +124,8 @@ def _read_png(path: Path, kind: Kind) -> Prediction:
     with path.open("rb") as stream, Image.open(stream, formats=("PNG",)) as picture:
         picture.load()
         array = np.asarray(picture)
+        if picture.mode == "1" and kind == "boundaries":
+            return Contours(array.astype(np.float64))
         if picture.mode == "L" and kind == "boundaries":
             return Contours(array / 255)
         if picture.mode in ("1", "L", "P") or picture.mode.startswith("I"):
@@ -151,7 +153,7 @@ def _labels(path: Path, labels: NDArray[Any]) -> LabelMap:
         path.suffix == ".mat" and labels.dtype.kind == "f" and bool((labels == labels // 1).all())
     )
     if not whole:
-        raise UnreadableImage(path, f"labels are {labels.dtype}, expected integers")
+        raise UnreadableImage(path, f"labels are {labels.dtype}, expected whole numbers")
     if labels.min() < 0 or labels.max() >= 2**31:
         raise UnreadableImage(path, f"labels run from {labels.min()} to {labels.max()}, not from 0")
     result: LabelMap = labels.astype(np.int32)

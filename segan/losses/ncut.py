@@ -82,9 +82,11 @@ def _check(regions: Tensor, images: Tensor, radius: int) -> None:
     if len(regions) != len(images) or regions.shape[2:] != images.shape[2:]:
         found = f"{list(regions.shape)} and {list(images.shape)}"
         raise ValueError(f"regions and images must agree in N, H and W: they are {found}")
-    if not 1 <= radius <= min(images.shape[2:]):
+    if not isinstance(radius, int) or not 1 <= radius <= min(images.shape[2:]):
         height, width = images.shape[2:]
-        raise ValueError(f"radius must be from 1 to the side of {height} x {width}, not {radius}")
+        raise ValueError(
+            f"radius must be a whole number from 1 to the side of {height} x {width}, not {radius}"
+        )
     low, high = torch.stack(images.aminmax()).tolist()
     # Not a number is no mistake of range: it goes on into the loss, where training looks for it.
     if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:

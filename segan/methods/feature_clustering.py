@@ -10,6 +10,7 @@ superpixels (2018) or by a continuity loss (2020), so that clusters merge as tra
 """
 
 from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -71,6 +72,19 @@ class FeatureClusteringConfig:
         for name in ("channels", "num_convs", "max_iterations", "min_labels", "num_superpixels"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.min_labels > self.channels:
+            raise ConfigError(
+                f"min_labels is {self.min_labels}; it must be at most channels, {self.channels}"
+            )
+        for name, high in (
+            ("learning_rate", math.inf),
+            ("momentum", 1.0),
+            ("continuity", math.inf),
+            ("compactness", math.inf),
+        ):
+            if not 0 <= getattr(self, name) < high:
+                below = "" if high == math.inf else f" and below {high:g}"
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0{below}")
         if self.longest_side is not None and self.longest_side < 1:
             raise ConfigError(f"longest_side is {self.longest_side}; it must be at least 1")
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from segan.config import settings
+from segan.errors import ConfigError
 from segan.postprocessing.permutohedral import PermutohedralLattice
 
 Filter = Callable[[Tensor], Tensor]  # [H * W, K] to [H * W, K]
@@ -22,6 +23,7 @@ Filter = Callable[[Tensor], Tensor]  # [H * W, K] to [H * W, K]
 MAX_EXACT_PIXELS = 1024
 """Up to so many pixels per image, `backend: auto` computes all pairs."""
 
+_RANGE_TOLERANCE = 1e-3
 _LEAST_PROBABILITY = 1e-5  # as the reference implementation: -log p stays below 11.6
 _REACH = 4  # of the smoothness filter, in standard deviations
 _CHANNELS_AT_ONCE = 64  # OpenCV filters no more than 128
@@ -71,8 +73,11 @@ def dense_crf(probabilities: Tensor, images: Tensor, *, config: CrfConfig) -> Te
         the permutohedral one in float32 on the CPU.
 
     Raises:
-        ConfigError: A bandwidth is too small for the lattice.
+        ConfigError: The images are not in [0, 1], or a bandwidth is too small for the lattice.
     """
+    low, high = torch.stack(images.aminmax()).tolist()
+    if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
+        raise ConfigError(f"images must be in [0, 1], not from {low:.4g} to {high:.4g}")
     if probabilities.ndim == 4:
         pairs = zip(probabilities, images, strict=True)
         return torch.stack([dense_crf(*pair, config=config) for pair in pairs])

@@ -193,6 +193,10 @@ def test_gray_pictures_are_contours_for_boundaries_and_ucm2_is_a_hierarchy(tmp_p
     contours = folder.read("a", (3, 4), kind="boundaries")
     assert isinstance(contours, Contours)
     assert contours.strength == pytest.approx(0.2)
+    Image.fromarray(np.eye(3, 4, dtype=bool)).save(tmp_path / "c.png")
+    drawn = PredictionFolder(tmp_path).read("c", (3, 4), kind="boundaries")
+    assert isinstance(drawn, Contours)
+    assert drawn.strength.tolist() == np.eye(3, 4).tolist(), "one bit is a boundary of strength 1"
     for kind in ("regions", "boundaries"):
         assert isinstance(folder.read("b", (3, 4), kind=kind), Hierarchy)
 

@@ -220,6 +220,10 @@ def test_weights_have_the_spread_that_pytorch_gives_them() -> None:
         ({"channels": 0}, "channels is 0"),
         ({"max_iterations": 0}, "max_iterations is 0"),
         ({"longest_side": 0}, "longest_side is 0"),
+        ({"min_labels": 101}, "min_labels is 101; it must be at most channels, 100"),
+        ({"learning_rate": -0.1}, "learning_rate is -0.1; it must be at least 0"),
+        ({"momentum": 1.0}, "momentum is 1.0; it must be at least 0 and below 1"),
+        ({"continuity": float("nan")}, "continuity is nan"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, object], message: str) -> None:

@@ -187,6 +187,14 @@ def test_mistakes_in_a_config_are_named() -> None:
         dense_crf(probabilities, image, config=config)
 
 
+@pytest.mark.parametrize("backend", ["exact", "permutohedral"])
+def test_images_out_of_range_are_refused(backend: str) -> None:
+    probabilities, image = example(2, 8, 8)
+    image[0, 0, 0] = 200.0
+    with pytest.raises(ConfigError, match=r"images must be in \[0, 1\], not from"):
+        dense_crf(probabilities, image, config=CrfConfig(backend=backend))
+
+
 # --- the lattice ---------------------------------------------------------------------------------
 
 

@@ -58,6 +58,7 @@ class Bsds500:
         images = root / "images"
         folders = _folders(images, split)
         paths = [path for folder in folders for path in find_images(images / folder)]
+        require_some(paths, images / folders[0] if len(folders) == 1 else images, split)
         pictures, self.skipped = inspect({path.stem: path for path in paths}, images)
         self._paths = [picture.path for picture in pictures]
         self._truths = {
