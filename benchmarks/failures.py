@@ -58,7 +58,7 @@ def provoke(name: str) -> None:
         panel = cv2.imread(str(last))
     strip = panel[:, : COLUMNS * (TILE + GAP) - GAP]
     PICTURES.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(PICTURES / f"{name}.jpg"), strip, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    cv2.imwrite(str(PICTURES / f"{name}.jpg"), strip, [cv2.IMWRITE_JPEG_QUALITY, 70])
 
 
 def main() -> None:
