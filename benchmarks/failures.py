@@ -2,12 +2,13 @@
 
     python benchmarks/failures.py [NAME ...]
 
-Each is the shapes world with one or two settings made wrong, a few minutes on one core. The
-monitor's warning, where it gives one, is printed, and a strip of the last panel is written to
-docs/images/failures.
+Each is the shapes world, or nuclei (in the folder that the environment variable SEGAN_DATA names),
+with some settings made wrong: about five minutes on one core. The monitor's warning, where it gives
+one, is printed, and a strip of the last panel is written to docs/images/failures.
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from segan.training.config import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "images" / "failures"
-SHAPES = "cut_paste/shapes.yaml"
+SHAPES, NUCLEI = "cut_paste/shapes.yaml", "cut_paste/dsb2018.yaml"
 COLUMNS, TILE, GAP = 8, 96, 2
+QUALITY = 70
 
 # What is wrong, on which configuration.
 FAILURES: dict[str, tuple[str, list[str]]] = {
@@ -28,13 +30,12 @@ FAILURES: dict[str, tuple[str, list[str]]] = {
         SHAPES,
         ["method.context=1.05", "method.weights.area=0", "method.weights.empty=0"],
     ),
-    "nothing": (SHAPES, ["method.weights.area=4", "method.weights.empty=8"]),
+    "nothing": (SHAPES, ["data.level=hard", "method.weights.cut=0"]),
     "transparent": (
-        SHAPES,
-        ["method.weights.cut=0", "method.weights.area=1", "method.network.inputs=range"],
+        NUCLEI,
+        ["method.weights.cut=0", "method.weights.area_floor=0", "method.weights.area=0.4"],
     ),
-    "parts": (SHAPES, ["data.level=hard", "method.weights.cut=0"]),
-    "background": (SHAPES, ["method.guards.jitter=0", "method.weights.area=0"]),
+    "ground": (NUCLEI, ["method.guards.jitter=0"]),
 }
 STEPS = 160
 
@@ -45,8 +46,11 @@ def provoke(name: str) -> None:
     common = [
         f"train.images={32 * STEPS}",
         "train.checkpoint_every=0",
+        "train.snapshots=0",
         "evaluation.split=none",
-        "data.train_images=400",
+        f"data.root={os.environ.get('SEGAN_DATA', 'PATH/TO')}/DSB2018"
+        if file == NUCLEI
+        else "data.train_images=400",
     ]
     tree = config.override(config.read_tree(ROOT / "configs" / file), [*wrong, *common])
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +62,7 @@ def provoke(name: str) -> None:
         panel = cv2.imread(str(last))
     strip = panel[:, : COLUMNS * (TILE + GAP) - GAP]
     PICTURES.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(PICTURES / f"{name}.jpg"), strip, [cv2.IMWRITE_JPEG_QUALITY, 70])
+    cv2.imwrite(str(PICTURES / f"{name}.jpg"), strip, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
 
 
 def main() -> None:

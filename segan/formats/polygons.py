@@ -96,7 +96,8 @@ def _every_pixel(polygon: Polygon) -> Polygon:
     lengths = np.abs(sides).max(1)
     steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     moved = steps[:, None] * np.repeat(np.sign(sides), lengths, axis=0)
-    return (np.repeat(polygon, lengths, axis=0) + moved).astype(np.int32)
+    every: Polygon = (np.repeat(polygon, lengths, axis=0) + moved).astype(np.int32)
+    return every
 
 
 def _around(
@@ -115,4 +116,5 @@ def _corners(points: Polygon) -> Polygon:
     """A closed line without the points that do not change its direction."""
     points = points[(points != np.roll(points, 1, axis=0)).any(1)]
     onward = np.sign(np.roll(points, -1, axis=0) - points)
-    return points[(onward != np.roll(onward, 1, axis=0)).any(1)]
+    turns: Polygon = points[(onward != np.roll(onward, 1, axis=0)).any(1)]
+    return turns
