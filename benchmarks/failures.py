@@ -35,7 +35,7 @@ FAILURES: dict[str, tuple[str, list[str]]] = {
         NUCLEI,
         ["method.weights.cut=0", "method.weights.area_floor=0", "method.weights.area=0.4"],
     ),
-    "ground": (NUCLEI, ["method.guards.jitter=0"]),
+    "ground": (SHAPES, ["method.guards.jitter=0", "method.weights.area=0"]),
 }
 STEPS = 160
 
