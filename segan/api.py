@@ -59,7 +59,15 @@ class PictureSegmenter(AtScale):
 
         Returns:
             Integers [N, H, W], on the segmenter's device.
+
+        Raises:
+            ConfigError: They are no such pictures.
         """
+        if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
+            shape = ", ".join(map(str, pictures.shape))
+            raise ConfigError(
+                f"pictures must be uint8 [N, H, W, 3], these are {pictures.dtype} [{shape}]"
+            )
         if isinstance(self.segmenter, PartitionSegmenter):
             images = pictures.permute(0, 3, 1, 2).float() / 255
             return torch.stack([self.segmenter.partition(image) for image in images])

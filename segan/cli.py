@@ -31,11 +31,10 @@ _STEPS = ("crf", "guided", "grabcut", "clean", "flips")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 done, 2 usage, 3 data, 4 diverged, 5, 75)."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = _parser().parse_known_args(arguments)
     # Overrides may stand anywhere; argparse gives up on those behind an option.
     if rest and not (hasattr(options, "overrides") and all(map(_is_override, rest))):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     try:
@@ -74,12 +73,14 @@ def _parser() -> argparse.ArgumentParser:
 def _verb(
     verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, line: str, text: str
 ) -> argparse.ArgumentParser:
-    return verbs.add_parser(
+    parser = verbs.add_parser(
         name,
         help=line,
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(parser=parser)  # which one says what is wrong
+    return parser
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from segan.exporting.parity import Pictures
 from segan.exporting.whole import WholePicture
 from segan.files import written_aside
 from segan.hub import HUB_PREFIX, downloaded
+from segan.opening import training_free
 
 # Long lines are left to the terminal to wrap, so that paths can be copied from them.
 _OUT = Console(highlight=False, soft_wrap=True)
@@ -157,6 +158,8 @@ def _compare(options: argparse.Namespace) -> int:
 def _load(segmenter: str) -> tuple[Path, LoadedSegmenter]:
     """The file of a segmenter, and what it holds."""
     path = downloaded(segmenter) if segmenter.startswith(HUB_PREFIX) else Path(segmenter)
+    if segmenter in training_free() and not path.exists():
+        raise ConfigError(f"{segmenter} comes without training and has no file; export a run")
     path = path / FILE_NAME if path.is_dir() else path
     return path, load_segmenter(path)
 

@@ -70,7 +70,9 @@ def from_pretrained(source: str | Path) -> LoadedSegmenter:
     return load_segmenter(downloaded(text if text.startswith(HUB_PREFIX) else HUB_PREFIX + text))
 
 
-def save_pretrained(segmenter: Path, folder: Path, *, license: str | None = None) -> None:
+def save_pretrained(
+    segmenter: str | Path, folder: str | Path, *, license: str | None = None
+) -> None:
     """Writes a segmenter file and its model card into a folder, as `push_to_hub` sends them.
 
     Args:
@@ -82,6 +84,7 @@ def save_pretrained(segmenter: Path, folder: Path, *, license: str | None = None
         ConfigError: The segmenter cannot be read, or the license is malformed.
         DataError: The folder cannot be written.
     """
+    segmenter, folder = Path(segmenter), Path(folder)
     loaded = load_segmenter(segmenter)
     file = segmenter / FILE_NAME if segmenter.is_dir() else segmenter
     card = model_card(loaded, _evaluation(file.parent / "evaluation.json"), license=license)
@@ -92,7 +95,7 @@ def save_pretrained(segmenter: Path, folder: Path, *, license: str | None = None
 
 
 def push_to_hub(
-    segmenter: Path, repository: str, *, license: str | None = None, private: bool = False
+    segmenter: str | Path, repository: str, *, license: str | None = None, private: bool = False
 ) -> str:
     """Uploads a segmenter file and its model card; returns the address of the commit.
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
 from segan.data.boxes import read_boxes
@@ -26,8 +25,9 @@ from segan.predicting.engines import Engine, build_engine
 from segan.predicting.finding import Options, check_options, find
 from segan.predicting.folder import VIDEOS, claim
 from segan.predicting.pipeline import Loaded, Pipeline
-from segan.predicting.sources import Job, frame_jobs, list_sources, picture_jobs
+from segan.predicting.sources import Job, frame_jobs, list_sources, picture_jobs, video_names
 from segan.predicting.video import Video, join
+from segan.progress import Steps
 from segan.refining import FLIPS
 from segan.segmenter import WindowSpec
 
@@ -72,10 +72,10 @@ class Summary:
 
 def predict(
     model: str | Path,
-    sources: Sequence[Path],
-    out: Path,
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path,
     *,
-    boxes: Path | None = None,
+    boxes: str | Path | None = None,
     window: WindowSpec | None = None,
     overwrite: bool = False,
     formats: Sequence[str] = DEFAULT,
@@ -96,7 +96,7 @@ def predict(
     Args:
         model: A segmenter file, a run directory, an exported `.onnx` file, or the name of a
             training-free segmenter; of unnamed regions, the rarer along the border is the object.
-        sources: Image files, folders, patterns and video files.
+        sources: Image files, folders, patterns and video files; one or several.
         out: A new or empty folder, or one from an earlier run of the same command.
         boxes: Boxes to look into, as `read_boxes` takes; the mask stays inside them.
         window: The windows around boxes, for a model that has none of its own.
@@ -110,6 +110,8 @@ def predict(
         ConfigError: A path, the model, a box, the folder or an option is wrong; nothing is written.
         DataError: More than max(10 files, 20 %) of the images cannot be read, or none can.
     """
+    out, boxes = Path(out), None if boxes is None else Path(boxes)
+    sources = [sources] if isinstance(sources, str | Path) else sources
     options = options or Options()
     writers = open_writers(formats, out)
     opened = open_segmenter(str(model), trust=trust)
@@ -121,8 +123,10 @@ def predict(
         tile=options.tile,
     )
     check_options(options, formats, engine, opened.name)
-    listed = list_sources(sources, out)
-    videos = [Video(path, max_pixels=options.max_pixels) for path in listed.videos]
+    listed = list_sources([Path(source) for source in sources], out)
+    names = video_names(listed.root, listed.videos)
+    opened_videos = (Video(path, max_pixels=options.max_pixels) for path in listed.videos)
+    videos = dict(zip(names, opened_videos, strict=True))
     if join_videos and not (videos and "overlays" in formats):
         raise ConfigError("--join-videos joins overlays of a video's frames: give both")
     if boxes and videos:
@@ -166,7 +170,7 @@ class _Run:
     skipped: list[Skipped] = field(default_factory=list)
 
     def all(
-        self, jobs: Sequence[Job], videos: Sequence[Video], root: Path, out: Path, *,
+        self, jobs: Sequence[Job], videos: Mapping[str, Video], root: Path, out: Path, *,
         join_videos: bool,
     ) -> Summary:  # fmt: skip
         """Segments pictures and videos, and closes the formats."""
@@ -177,13 +181,13 @@ class _Run:
             console.print(f"no boxes for {one_line(name)}", markup=False)
         start = time.perf_counter()
         remaining = list(self._unfinished(with_boxes))
-        frames = (job for video in videos for job in self._unfinished(frame_jobs(root, video)))
-        total = len(remaining) + sum(video.num_claimed for video in videos)
+        of_videos = (frame_jobs(name, video) for name, video in videos.items())
+        frames = (job for each in of_videos for job in self._unfinished(each))
+        total = len(remaining) + sum(video.num_claimed for video in videos.values())
         self._show_and_run(iter([*remaining]), frames, total, console)
         notes = [note for writer in self.writers.values() if (note := writer.close())]
         if join_videos:
-            for video in videos:
-                notes.append(_join(video, root, out))
+            notes += [_join(name, video, out) for name, video in videos.items()]
         summary = Summary(
             num_written=self.num_written,
             num_finished=self.num_finished,
@@ -208,9 +212,7 @@ class _Run:
     def _show_and_run(
         self, pictures: Iterator[Job], frames: Iterator[Job], total: int, console: Console
     ) -> None:
-        rate = TextColumn("{task.fields[rate]:.1f} images/s")
-        with Progress(BarColumn(), MofNCompleteColumn(), rate, console=console) as progress:
-            task = progress.add_task("", total=total, rate=0.0)
+        with Steps("masks", total, unit="images", console=console) as steps:
 
             def on_done(bad: Skipped | None) -> None:
                 if bad is None:
@@ -218,7 +220,7 @@ class _Run:
                 else:
                     self.skipped.append(bad)
                     console.print(f"skipped {one_line(bad.name)}: {bad.reason}", markup=False)
-                progress.update(task, advance=1, rate=progress.tasks[0].speed or 0.0)
+                steps.advance()
 
             looked_at = any("picture" in FORMATS[name].needs for name in self.writers)
             pipeline = Pipeline(
@@ -242,8 +244,7 @@ class _Run:
                 writer.add(found)
 
 
-def _join(video: Video, root: Path, out: Path) -> str:
-    name = video.path.relative_to(root).with_suffix("").as_posix()
+def _join(name: str, video: Video, out: Path) -> str:
     target = out / VIDEOS / f"{name}.mp4"
     join(files_below(out / "overlays" / name, ".png"), target, rate=video.rate)
     return f"overlays of {one_line(video.path.name)} joined in {one_line(str(target))}"

@@ -26,24 +26,30 @@ class Steps:
     Args:
         what: The work, in a word or two.
         total: How many steps there are.
+        unit: What a step is, to show how many there are in a second; "" shows no speed.
+        console: Where to; standard error without one.
     """
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(
+        self, what: str, total: int, *, unit: str = "", console: Console | None = None
+    ) -> None:
         self.what = what
         self.total = total
+        self.unit = unit
         self.done = 0
-        self.shown_at = time.monotonic()
-        self.console = Console(stderr=True, highlight=False)
+        self.began_at = self.shown_at = time.monotonic()
+        self.console = console or Console(stderr=True, highlight=False)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        self.task = self.bar.add_task(what, total=total)
+        self.task = self.bar.add_task(what, total=total, speed="")
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -60,11 +66,15 @@ class Steps:
     def advance(self) -> None:
         """One more step is done."""
         self.done += 1
-        self.bar.advance(self.task)
         now = time.monotonic()
+        speed = ""
+        if self.unit:
+            speed = f"{self.done / max(now - self.began_at, 1e-9):.1f} {self.unit}/s"
+        self.bar.update(self.task, advance=1, speed=speed)
         if self.bar.disable and now - self.shown_at > SECONDS_BETWEEN_LINES:
             self.shown_at = now
-            self.console.print(f"{self.what} {self.done}/{self.total}", markup=False)
+            line = f"{self.what} {self.done}/{self.total}  {speed}".rstrip()
+            self.console.print(line, markup=False)
 
 
 def tracked(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:

@@ -90,6 +90,21 @@ def test_prediction_is_that_of_the_command_and_maps_are_what_it_writes(run, pict
         np.testing.assert_array_equal(segmenter.maps(picture)[0].cpu(), expected)
 
 
+def test_paths_are_text_or_paths_as_the_page_on_python_has_them(run, pictures, tmp_path):
+    for number, source in enumerate((str(pictures), pictures, [str(pictures)])):
+        summary = segan.predict(str(run), source, str(tmp_path / str(number)))
+        assert summary.num_written == 2
+    segan.save_pretrained(str(run), str(tmp_path / "saved"))
+    assert segan.from_pretrained(str(tmp_path / "saved")).window is not None
+
+
+def test_pictures_of_another_kind_are_one_line(run):
+    segmenter = segan.load(run)
+    for wrong in (torch.rand(1, 20, 30, 3), torch.zeros(1, 3, 20, 30, dtype=torch.uint8)):
+        with pytest.raises(ConfigError, match=r"uint8 \[N, H, W, 3\], these are torch\.\w+ \[1, "):
+            segmenter.maps(wrong)
+
+
 @pytest.mark.slow
 def test_exports_of_masks_and_of_regions_predict_and_are_scored(
     run, regions, pictures, tmp_path, capsys
@@ -144,7 +159,8 @@ def test_comparison_prints_size_latency_agreement_and_accuracy(run, tmp_path, ca
         assert word in printed
     rows = json.loads((tmp_path / "c.json").read_text())["formats"]
     assert [row["format"] for row in rows] == ["pytorch", "onnx", "pt2"]
-    assert all(row["milliseconds"] > 0 and row["num_bytes"] > 1000 for row in rows)
+    assert all(row["milliseconds"] > 0 and row["cpu_milliseconds"] > 0 for row in rows)
+    assert all(row["num_bytes"] > 1000 for row in rows)
     assert rows[0]["accuracy"] == pytest.approx(rows[1]["accuracy"], abs=2e-3)
     assert rows[0]["accuracy"] == pytest.approx(rows[2]["accuracy"], abs=2e-3)
     files = sorted(file.name for file in (tmp_path / "all").iterdir())
@@ -153,7 +169,9 @@ def test_comparison_prints_size_latency_agreement_and_accuracy(run, tmp_path, ca
 
 def test_a_comparison_with_a_format_that_differs_exits_with_5(run, monkeypatch, capsys):
     rows = [
-        export_commands.FormatRow(format="pytorch", num_bytes=1, milliseconds=1.0),
+        export_commands.FormatRow(
+            format="pytorch", num_bytes=1, milliseconds=1.0, cpu_milliseconds=1.0
+        ),
         export_commands.FormatRow(format="onnx", reason="the exported file differs", failed=True),
     ]
     monkeypatch.setattr(export_commands, "compare_formats", lambda *_, **__: rows)

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segan import config
+from segan import __version__, config
 from segan.cli import main
 from segan.data.splits import split_of
 from segan.training.config import RunConfig
@@ -626,3 +628,30 @@ def test_training_free_segmenters_are_scored_in_windows_of_a_given_size(capsys):
     windows = ["--boxes", "gt", "--size", "16", "--context", "1.5"]
     assert main(["evaluate", "centre_ellipse", *data, *windows]) == 0
     assert "centre_ellipse" in capsys.readouterr().out
+
+
+def test_a_wrong_flag_is_told_by_the_command_that_does_not_know_it(capsys):
+    for command in ("predict", "train", "data list"):
+        with pytest.raises(SystemExit) as stop:
+            main(
+                [
+                    *command.split(),
+                    *{"predict": ["otsu", ".", "--out", "x"]}.get(command, []),
+                    "--q",
+                ]
+            )
+        assert stop.value.code == 2
+        assert f"segan {command}: error: unrecognized arguments: --q" in capsys.readouterr().err
+
+
+def test_what_has_no_file_is_not_exported(refusal):
+    assert "comes without training" in refusal("export", "otsu", "--out", "a.onnx")
+
+
+def test_the_package_runs_as_the_command_does():
+    shown = subprocess.run(
+        [sys.executable, "-m", "segan", "--version"], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout == f"segan {__version__}\n"
+    wrong = [sys.executable, "-m", "segan", "report", "nowhere"]
+    assert subprocess.run(wrong, check=False, capture_output=True).returncode == 2

@@ -34,6 +34,7 @@ LAYERS = (
     ("export_commands",),
     ("api",),
     ("cli",),
+    ("__main__",),
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

@@ -378,6 +378,22 @@ def test_videos_go_beside_pictures_and_are_joined_again(tmp_path):
     assert len(document["images"]) == 6
 
 
+def test_videos_of_one_name_do_not_share_frames(tmp_path):
+    save_video(tmp_path / "clip.avi", 2)
+    save_video(tmp_path / "clip.mkv", 3)
+    sources = [tmp_path / "clip.avi", tmp_path / "clip.mkv"]
+    summary = predict("otsu", sources, tmp_path / "out", formats=["masks"])
+    assert summary.num_written == 5
+    frames = [
+        path.relative_to(tmp_path / "out/masks").as_posix()
+        for path in (tmp_path / "out/masks").rglob("*.png")
+    ]
+    assert sorted(frames) == [
+        *("clip.avi/000000.png", "clip.avi/000001.png"),
+        *("clip.mkv/000000.png", "clip.mkv/000001.png", "clip.mkv/000002.png"),
+    ]
+
+
 def test_videos_that_are_none_or_too_large_are_one_line(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(ConfigError, match=r"clip\.mp4: not a video that OpenCV reads"):

@@ -18,6 +18,18 @@ def test_without_a_terminal_a_line_is_printed_when_enough_time_has_passed(
     assert capsys.readouterr().err.splitlines() == ["scoring 2/4", "scoring 4/4"]
 
 
+def test_speed_is_shown_over_all_that_was_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    with progress.Steps("masks", 4, unit="images") as steps:
+        for _ in range(4):
+            steps.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["masks 2/4  0.1 images/s", "masks 4/4  0.1 images/s"]
+
+
 def test_quick_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     list(progress.tracked(range(4), "scoring", 4))
     captured = capsys.readouterr()

@@ -218,6 +218,13 @@ def test_damaged_part_is_told_of(tmp_path, name, content, said):
     assert said in report(run).text
 
 
+def test_a_configuration_without_data_is_told_of_though_a_root_is_given(tmp_path):
+    run = make_run(tmp_path)
+    (run / "config.yaml").write_text("method: {type: cut_paste}\n")
+    write_report([run], tmp_path / "out.html", root=tmp_path)
+    assert "'data' is required" in Page(tmp_path / "out.html").text
+
+
 def test_bare_run_is_reported_with_what_it_lacks(tmp_path):
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "config.yaml").write_text("method: {type: iic}\n")

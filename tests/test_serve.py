@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,35 @@ def test_failing_segmenter_is_one_clear_line(client, served, monkeypatch):
         answer.json()["error"]
         == "the segmenter failed on 17 x 31 pixels: Failed to allocate memory"
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "said"),
+    [
+        (MemoryError(), 422, "the server has not enough memory for this picture"),
+        (ZeroDivisionError(), 500, "this went wrong in the server; what it prints says why"),
+    ],
+)
+def test_what_nobody_thought_of_is_one_line_too(client, monkeypatch, wrong, status, said):
+    def fails(*_: Any) -> Any:
+        raise wrong
+
+    monkeypatch.setattr(Masks, "segment", fails)
+    answer = ask(client, png(picture()))
+    assert (answer.status_code, answer.json()) == (status, {"error": said})
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", ["../../x.png", "..", "a\\b.png", "a\nb", "", "\0", "x" * 300])
+@pytest.mark.parametrize("format_name", ["cvat", "labelme", "coco"])
+def test_any_name_of_a_picture_is_only_text(client, name, format_name):
+    answer = ask(client, png(picture()), "/api/file", name=name, format=format_name)
+    assert answer.status_code == 200
+    if format_name == "cvat":
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            for entry in archive.namelist():
+                assert entry.isprintable()
+                assert not {"", ".", ".."} & set(entry.replace("\\", "/").split("/"))
 
 
 @pytest.mark.parametrize(

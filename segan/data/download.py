@@ -190,8 +190,8 @@ def _continues(response: Any, part: Path, received: int, archive: Archive) -> bo
         return True
     part.unlink()
     raise DataError(
-        f"{archive.url} sends another part of the file than was asked for; the {received} bytes that "
-        "were there were removed"
+        f"{archive.url} sends another part of the file than was asked for; the {received} bytes "
+        "that were there were removed"
     )
 
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.table import Table
 
 from segan.config import Tree
@@ -36,6 +37,7 @@ class FormatRow:
         format: By name; `EAGER` is the segmenter itself.
         num_bytes: Size on the disk; None where there is no file.
         milliseconds: For a batch of one picture of `SIDE` x `SIDE`, the median of 20 runs.
+        cpu_milliseconds: Of all processors, likewise; other programs change it less.
         parity: Agreement with the segmenter; of the segmenter itself None.
         metric: Name of the accuracy, if it was asked for.
         accuracy: By that metric; None where it is undefined or was not asked for.
@@ -46,6 +48,7 @@ class FormatRow:
     format: str
     num_bytes: int | None = None
     milliseconds: float | None = None
+    cpu_milliseconds: float | None = None
     parity: Parity | None = None
     metric: str | None = None
     accuracy: float | None = None
@@ -87,6 +90,8 @@ def compare_formats(
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ConfigError(f"there is no format {unknown[0]!r}; valid: {', '.join(FORMATS)}")
     model = model.eval()
+    console = Console(stderr=True, highlight=False)
+    console.print(f"{EAGER}: {'scored and timed' if score else 'timed'}", markup=False)
     metric, accuracy = score(source) if score else (None, None)
 
     @torch.inference_mode()
@@ -97,12 +102,13 @@ def compare_formats(
         FormatRow(
             format=EAGER,
             num_bytes=source.stat().st_size,
-            milliseconds=latency(eager),
             metric=metric,
             accuracy=accuracy,
+            **latency(eager)._asdict(),
         )
     ]
     for name in formats:
+        console.print(f"{name}: made and compared, then timed", markup=False)
         kind = FORMATS[name]
         stem = "segmenter-int8" if name == "onnx-int8" else "segmenter"
         out = folder / f"{stem}{kind.suffix}"
@@ -124,39 +130,48 @@ def compare_formats(
             FormatRow(
                 format=name,
                 num_bytes=report.num_bytes,
-                milliseconds=latency(kind.open(out).run),
                 parity=report.parity,
                 metric=metric,
                 accuracy=accuracy,
+                **latency(kind.open(out).run)._asdict(),
             )
         )
     return rows
 
 
-def latency(run: Run) -> float:
-    """Milliseconds for one picture of `SIDE` x `SIDE`: the median of 20 runs after 3 others."""
+class Latency(NamedTuple):
+    """How long one picture takes, and how much time of processors."""
+
+    milliseconds: float
+    cpu_milliseconds: float
+
+
+def latency(run: Run) -> Latency:
+    """For one picture of `SIDE` x `SIDE`: the medians of 20 runs after 3 others."""
     pictures = soft_shapes(np.random.default_rng(2), 1, SIDE, SIDE)
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(_WARM_UPS + _RUNS):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         run(pictures)
         seconds.append(time.perf_counter() - start)
-    return 1000 * median(seconds[_WARM_UPS:])
+        cpu_seconds.append(time.process_time() - cpu_start)
+    return Latency(1000 * median(seconds[_WARM_UPS:]), 1000 * median(cpu_seconds[_WARM_UPS:]))
 
 
 def table(rows: Sequence[FormatRow]) -> Table:
     """The rows for a terminal."""
     metric = rows[0].metric
     found = Table(title=f"latency: one picture of {SIDE} x {SIDE} on {_threads()}")
-    for heading in ("format", "MB", "ms", "equal pixels", "largest difference", metric):
+    for heading in ("format", "MB", "ms", "CPU ms", "equal pixels", "largest difference", metric):
         if heading is not None:
             found.add_column(heading, justify="left" if heading == "format" else "right")
     for row in rows:
         if row.reason:
-            found.add_row(row.format, "-", "-", "not kept" if row.failed else "not made", "-")
+            found.add_row(row.format, "-", "-", "-", "not kept" if row.failed else "not made", "-")
             continue
         assert row.num_bytes is not None
-        cells = [row.format, f"{row.num_bytes / 1e6:.2f}", f"{row.milliseconds:.1f}"]
+        times = (f"{value:.1f}" for value in (row.milliseconds, row.cpu_milliseconds))
+        cells = [row.format, f"{row.num_bytes / 1e6:.2f}", *times]
         if row.parity is None:
             cells += ["", ""]
         else:

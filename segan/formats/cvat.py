@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,9 +73,10 @@ def encode_cvat(found: Found) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         _put(archive, LABEL_MAP, label_map(found.category_names).encode())
-        _put(archive, NAMES, f"{found.name}\n".encode())
-        _put(archive, f"{CLASSES}/{found.name}.png", classes)
-        _put(archive, f"{OBJECTS}/{found.name}.png", objects)
+        name = _entry(found.name)
+        _put(archive, NAMES, f"{name}\n".encode())
+        _put(archive, f"{CLASSES}/{name}.png", classes)
+        _put(archive, f"{OBJECTS}/{name}.png", objects)
     return stream.getvalue()
 
 
@@ -91,6 +93,7 @@ class CvatWriter(PerPicture):
         self.root = out / "cvat"
         self.archive = out / "cvat.zip"
         self.num_left_out = 0
+        self.lock = threading.Lock()
 
     def add(self, found: Found) -> None:
         """Writes the images of a picture, and the names of its categories."""
@@ -100,7 +103,8 @@ class CvatWriter(PerPicture):
         )
         write(self.root / CLASSES / f"{found.name}.png", classes)
         write(self.path(found.name), objects)
-        self.num_left_out += left_out
+        with self.lock:
+            self.num_left_out += left_out
 
     def close(self) -> str | None:
         """Writes the archive; says how many objects did not fit."""
@@ -113,11 +117,11 @@ class CvatWriter(PerPicture):
         ]
         with written_aside(self.archive) as aside, zipfile.ZipFile(aside, "w") as archive:
             _put(archive, LABEL_MAP, label_map(names).encode())
-            _put(archive, NAMES, "".join(f"{name}\n" for name in finished).encode())
+            _put(archive, NAMES, "".join(f"{_entry(name)}\n" for name in finished).encode())
             for name in finished:
                 for folder in (CLASSES, OBJECTS):
-                    image = f"{folder}/{name}.png"
-                    _put(archive, image, (self.root / image).read_bytes())
+                    image = self.root / folder / f"{name}.png"
+                    _put(archive, f"{folder}/{_entry(name)}.png", image.read_bytes())
         if not self.num_left_out:
             return None
         return (
@@ -131,6 +135,16 @@ def _painted(objects: Labels, colours: NDArray[np.uint8]) -> bytes:
     written, content = cv2.imencode(".png", colours[:, ::-1][objects])
     assert written
     return content.tobytes()
+
+
+def _entry(name: str) -> str:
+    """A picture's name as archives can hold it, and nobody unpacks it elsewhere.
+
+    Characters that do not print, those of no encoding among them, and backslashes, which are
+    folders to some, become "_"; so do folders without a name or above.
+    """
+    plain = "".join(c if c.isprintable() and c != "\\" else "_" for c in name)
+    return "/".join("_" if part in ("", ".", "..") else part for part in plain.split("/"))
 
 
 def _put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

@@ -2,13 +2,14 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from segan.formats.found import Found, Object
 from segan.formats.polygons import Polygon, fill, outlines, with_slits
-from segan.formats.writing import PerPicture, files_below, write
+from segan.formats.writing import PerPicture, write
 
 
 def polygons_of(each: Object) -> list[Polygon]:
@@ -50,26 +51,24 @@ class YoloWriter(PerPicture):
 
     def __init__(self, out: Path) -> None:
         super().__init__(out / "yolo" / "labels", ".txt", encode_yolo)
-        self.root = out / "yolo"
+        self.data = out / "yolo" / "data.yaml"
         self.overlaps: list[float] = []
         self.names: tuple[str, ...] = ()
         self.lock = threading.Lock()
 
     def add(self, found: Found) -> None:
-        """Writes the lines of a picture."""
+        """Writes the lines of a picture, and before the first the names of the categories."""
         text, overlap = encode_with_overlap(found)
         with self.lock:
-            self.overlaps.append(overlap)
-            self.names = max(self.names, found.category_names, key=len)
+            if len(found.category_names) > len(self.names):
+                self.names = found.category_names
+                write(self.data, _data(self.names))
         write(self.path(found.name), text.encode())
+        with self.lock:
+            self.overlaps.append(overlap)
 
     def close(self) -> str | None:
-        """Writes the names; says what was lost, if anything."""
-        data = self.root / "data.yaml"
-        if self.names and files_below(self.folder, self.suffix):
-            named = (f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(self.names))
-            lines = "".join(named)
-            write(data, f"path: .\ntrain: images\nval: images\nnames:\n{lines}".encode())
+        """Says what was lost, if anything."""
         if not self.overlaps or min(self.overlaps) == 1:
             return None
         count = sum(overlap < 1 for overlap in self.overlaps)
@@ -77,3 +76,8 @@ class YoloWriter(PerPicture):
             f"yolo: polygons do not give {count} of {len(self.overlaps)} masks back exactly: IoU "
             f"{np.mean(self.overlaps):.4f} on average, {min(self.overlaps):.4f} at worst"
         )
+
+
+def _data(names: Sequence[str]) -> bytes:
+    lines = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(names))
+    return f"path: .\ntrain: images\nval: images\nnames:\n{lines}".encode()

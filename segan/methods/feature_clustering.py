@@ -9,8 +9,8 @@ a pixel is its cluster and, at once, the target that the next step trains toward
 superpixels (2018) or by a continuity loss (2020), so that clusters merge as training goes on.
 """
 
-from collections.abc import Sequence
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 

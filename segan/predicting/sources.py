@@ -118,12 +118,21 @@ def picture_jobs(
     return [job._replace(boxes=_checked(own, job)) for job, own in zip(jobs, matched, strict=True)]
 
 
-def frame_jobs(root: Path, video: Video) -> Iterator[Job]:
+def video_names(root: Path, videos: Sequence[Path]) -> list[str]:
+    """What the outputs of videos are called; with the suffix where two differ in it alone."""
+    paths = [video.relative_to(root) for video in videos]
+    stems = Counter(path.with_suffix("") for path in paths)
+    return [
+        (path if stems[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix()
+        for path in paths
+    ]
+
+
+def frame_jobs(video_name: str, video: Video) -> Iterator[Job]:
     """A job per frame, called NAME/000000 and so on, until reading found the end."""
-    path = video.path.relative_to(root)
     number = 0
     while not video.ended:
-        name = f"{path.with_suffix('').as_posix()}/{number:06d}"
+        name = f"{video_name}/{number:06d}"
         yield Job(name, f"{name}.png", video.path, video=video, frame=number)
         number += 1
 

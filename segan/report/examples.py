@@ -157,7 +157,7 @@ def _draw(
         SeganError: The data, the segmenter or the configuration cannot be used.
     """
     tree = config.override(run.config, [])
-    if root is not None:
+    if root is not None and isinstance(tree.get("data"), dict):
         tree["data"]["root"] = str(root)
     built = config.build(RunConfig, tree, f"{run.path}/config.yaml")
     split = evaluation.get("split")

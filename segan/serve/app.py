@@ -162,6 +162,10 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(_: Request, error: SeganError) -> JSONResponse:
         return _error(400 if isinstance(error, ConfigError) else 422, str(error))
 
+    @app.exception_handler(MemoryError)
+    async def exhausted(_: Request, __: MemoryError) -> JSONResponse:
+        return _error(422, "the server has not enough memory for this picture")
+
     @app.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> JSONResponse:
         return _error(error.status_code, str(error.detail).lower())
@@ -170,6 +174,13 @@ def _add_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         return _error(400, f"{first['loc'][-1]}: {first['msg'].lower()}")
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, __: Exception) -> JSONResponse:
+        # Outside of the middleware; what it was goes to standard error.
+        answer = _error(500, "this went wrong in the server; what it prints says why")
+        answer.headers.update(_HEADERS)
+        return answer
 
     @app.middleware("http")
     async def guarded(
