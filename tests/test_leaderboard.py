@@ -274,8 +274,9 @@ def test_wrong_arguments_are_one_line(tmp_path: Path, monkeypatch, capsys, argum
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_suites_that_ship_are_possible(path: Path):
     suite = read_suite(path.stem)
-    assert any(row.segmenter == "otsu" for row in suite.rows)
-    assert any(row.needs for row in suite.rows)
+    if suite.config.split == "test":  # what compares methods, not settings of one
+        assert any(row.segmenter == "otsu" for row in suite.rows)
+        assert any(row.needs for row in suite.rows)
     for row in suite.rows:
         if row.segmenter or row.seed != suite.config.seeds[0]:
             continue

@@ -145,8 +145,9 @@ def _plan_table(
 ) -> Table:
     absent = {row.name for row in plan.absent}
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{suite.name}: {len(rows)} rows")
+    # A long path goes over several lines before anything else gives way.
     for heading in ("row", "state", "data"):
-        table.add_column(heading, no_wrap=True, overflow="fold")
+        table.add_column(heading, no_wrap=heading != "data", overflow="fold")
     for row in rows:
         state = "data missing" if row.name in absent else "to run"
         root = roots[row.data]
