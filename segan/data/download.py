@@ -219,7 +219,9 @@ def _receive(
                 report(archive, received)
     if received > archive.size:
         part.unlink()
-        raise DataError(f"{archive.url} has more than the expected {archive.size} bytes")
+        raise DataError(
+            f"{archive.url} has more than the expected {archive.size} bytes; they were removed"
+        )
     return received
 
 

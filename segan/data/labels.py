@@ -90,12 +90,12 @@ def read_objects(path: Path) -> Tensor:
             f"no gray level is above {brightest}, as in a map of class numbers; objects of a mask "
             "are above 127, or 1 beside 0",
         )
-    between = levels[(levels > 0) & (levels < 255)]
-    if len(between) and int(between.max()) < _MOST_CLASSES and brightest == 255:
+    below = int(levels[levels < 255].max()) if bool((levels < 255).any()) else 0
+    if brightest == 255 and 0 < below < _MOST_CLASSES:
         raise UnreadableImage(
             path,
-            f"its gray levels are 0 to {int(between.max())} and 255, as in a map of class numbers "
-            "with a void; objects of a mask are above 127, or 1 beside 0",
+            f"its gray levels are 0 to {below} and 255, as in a map of class numbers with a void; "
+            "objects of a mask are above 127, or 1 beside 0",
         )
     return levels > (127 if brightest > 1 else 0)
 

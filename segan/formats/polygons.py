@@ -46,7 +46,7 @@ def with_slits(piece: Piece) -> Polygon:
     Under the even-odd rule, which nearly every reader fills by, the holes stay empty. A slit runs
     along a row, from a leftmost pixel of a hole's outline to the next one on the left of the outer
     outline, or of a hole's that reaches further left. Where the mask ends there is such a pixel, so
-    slits stay inside it. Takes time in proportion to the length of the outlines.
+    slits stay inside it. Takes nearly linear time in the length of the outlines.
     """
     if not piece.holes:
         return piece.outer

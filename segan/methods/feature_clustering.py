@@ -83,8 +83,8 @@ class FeatureClusteringConfig:
             ("compactness", math.inf),
         ):
             if not 0 <= getattr(self, name) < high:
-                below = "" if high == math.inf else f" and below {high:g}"
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0{below}")
+                top = "finite" if high == math.inf else f"below {high:g}"
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be {top}, at least 0")
         if self.longest_side is not None and self.longest_side < 1:
             raise ConfigError(f"longest_side is {self.longest_side}; it must be at least 1")
 

@@ -66,6 +66,13 @@ def test_a_missing_split_is_one_clear_line(tmp_path: Path) -> None:
                 Bsds500(Bsds500Config(root=root), split)
 
 
+def test_an_empty_split_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "train", "7")
+    (tmp_path / "data" / "images" / "val").mkdir()
+    with pytest.raises(DataError, match=r"images/val is in the split 'dev'"):
+        Bsds500(Bsds500Config(root=tmp_path), "dev")
+
+
 def test_broken_truth_is_named(tmp_path: Path) -> None:
     make(tmp_path, "val", "20")
     path = tmp_path / "data" / "groundTruth" / "val" / "20.mat"

@@ -221,8 +221,8 @@ def test_weights_have_the_spread_that_pytorch_gives_them() -> None:
         ({"max_iterations": 0}, "max_iterations is 0"),
         ({"longest_side": 0}, "longest_side is 0"),
         ({"min_labels": 101}, "min_labels is 101; it must be at most channels, 100"),
-        ({"learning_rate": -0.1}, "learning_rate is -0.1; it must be at least 0"),
-        ({"momentum": 1.0}, "momentum is 1.0; it must be at least 0 and below 1"),
+        ({"learning_rate": -0.1}, "learning_rate is -0.1; it must be finite, at least 0"),
+        ({"momentum": 1.0}, "momentum is 1.0; it must be below 1, at least 0"),
         ({"continuity": float("nan")}, "continuity is nan"),
     ],
 )
