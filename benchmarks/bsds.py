@@ -8,8 +8,8 @@
 Scored on the official validation pictures, all 100 or the first of them by name, with the same ten
 scales for every row. `wnet` and `iic` train their small configuration with --seed first, in RUNS,
 unless that run is there; `untrained` is the encoder of that seed as it was initialised. "+crf",
-"+ucm" and "+crf+ucm" are the post-processing. Each finished row is kept in benchmarks/results; one
-that is there is not run again.
+"+ucm", "+crf+ucm" and "+crf+ucm+edges" are the post-processing. Each finished row is kept in
+benchmarks/results; one that is there is not run again.
 """
 
 import argparse

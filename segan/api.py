@@ -160,7 +160,7 @@ def evaluate(
         limit: Only the first so many pictures.
         levels: Scales per picture, for regions and boundaries.
         workers: Processes that score, likewise.
-        refine: "crf", "ucm" or "crf+ucm", likewise.
+        refine: "crf", "ucm", "crf+ucm" or "crf+ucm+edges", likewise.
         match_on: The split on which regions are matched to classes, for semantic.
         trivial: Also score the trivial guesses.
         trust: As for `load`.

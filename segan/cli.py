@@ -19,7 +19,7 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "cut_past
 _PROTOCOLS = ["foreground", "semantic", "regions", "boundaries", "instances"]
 # Of `segan.exporting.formats`.
 _FORMATS = ["onnx", "onnx-int8", "openvino", "pt2", "aot"]
-_REFINEMENTS = ("crf", "ucm", "crf+ucm")
+_REFINEMENTS = ("crf", "ucm", "crf+ucm", "crf+ucm+edges")
 
 # What `segan.formats` and `segan.refining` have something for each of.
 _OUTPUTS = (
@@ -156,7 +156,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refine",
         choices=_REFINEMENTS,
-        help="for regions and boundaries: dense CRF, merging by contour strength, or both",
+        help="for regions and boundaries: dense CRF, merging by contour strength, or both; with "
+        "edges, contours that the network has no boundary for count half",
     )
     parser.add_argument(
         "--match-on",

@@ -135,7 +135,12 @@ def open_segmenter(name: str, *, trust: bool = False) -> Opened:
 
 
 def refined(row: Row, how: str, *, scale: float) -> Row:
-    """A row of unnamed regions after W-Net's post-processing: "crf", "ucm" or "crf+ucm".
+    """A row of unnamed regions after W-Net's post-processing.
+
+    Args:
+        row: Of unnamed regions.
+        how: "crf", "ucm", "crf+ucm" or "crf+ucm+edges".
+        scale: Network pixels per picture pixel.
 
     Raises:
         ConfigError: The row's segmenter already cuts each picture by itself.
@@ -146,7 +151,7 @@ def refined(row: Row, how: str, *, scale: float) -> Row:
     if "crf" in how:
         segmenter = SmoothedRegions(segmenter, CrfConfig())
     if "ucm" in how:
-        segmenter = RefinedPartitions(segmenter)
+        segmenter = RefinedPartitions(segmenter, with_all="edges" in how)
     return replace(row, segmenter=segmenter.eval(), own_scale=scale)
 
 

@@ -64,7 +64,7 @@ def test_clusters_on_several_peoples_truth_are_scored_as_regions(tmp_path, capsy
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("how", ["crf", "ucm", "crf+ucm"])
+@pytest.mark.parametrize("how", ["crf", "ucm", "crf+ucm", "crf+ucm+edges"])
 def test_post_processing_is_named_in_the_record(tmp_path, how, capsys):
     if "ucm" in how:
         pytest.importorskip("higra")
@@ -76,6 +76,7 @@ def test_post_processing_is_named_in_the_record(tmp_path, how, capsys):
     assert main([*arguments, "--json", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     assert all(step in found["postprocessing"] for step in how.split("+"))
+    assert ("all edges" in found["postprocessing"]) == ("edges" in how)
     assert found["window_options"] == {"scale": 0.5, "levels": 10}
     assert 0 < found["metrics"]["covering_ods"] <= 1
     capsys.readouterr()

@@ -30,9 +30,6 @@ _POOLED_PIXELS = 250
 
 _EXACT = 2.0**50  # integers up to here, and sums of a few, are exact as floats
 
-# It has a faster start for square problems, worth it if they are not much larger.
-_SQUARE = 1.25
-
 
 def largest_distance(height: int, width: int) -> float:
     """How far apart paired pixels of a picture may lie, in pixels: 0.0075 of its diagonal."""

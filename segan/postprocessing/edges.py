@@ -115,6 +115,15 @@ def boundary_edges(edges: Edges, labels: Tensor) -> Edges:
     )
 
 
+def mean_edges(first: Edges, second: Edges) -> Edges:
+    """The mean of two edge maps of one picture, with the normals of the first."""
+    return replace(
+        first,
+        right=(first.right + second.right) / 2,
+        down=(first.down + second.down) / 2,
+    )
+
+
 def _lab(image: Tensor) -> Floats:
     """CIE Lab [H, W, 3] over 100, of an image [3, H, W] in [0, 1]."""
     return lab(colours_of(image)) / np.float32(100)

@@ -1,8 +1,9 @@
 """Segmenters of partitions: W-Net's post-processing around any segmenter, and its control.
 
 Xia and Kulis, "W-Net", arXiv 1711.08506, Algorithm 2: regions -> dense CRF -> boundaries of the
-most likely regions, weighted by an edge map -> ultrametric contour map. The control is the contour
-map of the same edges with no network before it: what a result owes to the edges alone.
+most likely regions, weighted by an edge map -> ultrametric contour map. The weighted boundaries can
+be averaged with the whole edge map, as for the paper's "W-Net+ucm". The control is the contour map
+of the same edges with no network before it: what a result owes to the edges alone.
 """
 
 from typing import Literal
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segan.postprocessing.crf import CrfConfig, dense_crf
-from segan.postprocessing.edges import boundary_edges, gradient_edges, region_edges
+from segan.postprocessing.edges import boundary_edges, gradient_edges, mean_edges, region_edges
 from segan.postprocessing.ucm import Hierarchy, partitions, ultrametric_contour_map
 from segan.segmenter import PartitionSegmenter, Segmenter
 
@@ -79,6 +80,8 @@ class RefinedPartitions(EdgePartitions):
         segmenter: Images to regions [N, K, H, W], such as `SmoothedRegions`.
         edges: What weights the boundaries: "gradient", of colours, or "regions", of the
             segmenter's probabilities.
+        with_all: Whether the weighted boundaries are averaged with the whole edge map, as the
+            paper's "W-Net+ucm" merges them with a contour map made without the network.
         threshold: Of the default partition, in [0, 1]; 0 keeps every boundary.
     """
 
@@ -87,13 +90,16 @@ class RefinedPartitions(EdgePartitions):
         segmenter: Segmenter,
         *,
         edges: Literal["gradient", "regions"] = "gradient",
+        with_all: bool = False,
         threshold: float = DEFAULT_THRESHOLD,
     ) -> None:
         super().__init__(threshold=threshold)
         self.segmenter = segmenter
         self.edges = edges
+        self.with_all = with_all
         before = [] if segmenter.postprocessing == "none" else [segmenter.postprocessing]
-        merged = f"boundaries weighted by {edges} edges and merged (ucm)"
+        averaged = ", averaged with all edges (edges)," if with_all else ""
+        merged = f"boundaries weighted by {edges} edges{averaged} and merged (ucm)"
         chosen = [EDGE_SOURCE] if edges == "gradient" else []
         self.postprocessing = ", ".join([*before, merged, *chosen])
 
@@ -102,4 +108,7 @@ class RefinedPartitions(EdgePartitions):
         with torch.no_grad():
             regions = self.segmenter(image[None])[0].cpu()
         edges = gradient_edges(image) if self.edges == "gradient" else region_edges(regions)
-        return ultrametric_contour_map(boundary_edges(edges, regions.argmax(0)))
+        boundaries = boundary_edges(edges, regions.argmax(0))
+        return ultrametric_contour_map(
+            mean_edges(boundaries, edges) if self.with_all else boundaries
+        )

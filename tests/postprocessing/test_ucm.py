@@ -240,6 +240,21 @@ def test_refined_levels_follow_the_boundaries_of_the_regions() -> None:
         assert not bool(((level[:, 1:] != level[:, :-1]) & ~differs).any())
 
 
+def test_with_all_edges_a_contour_that_the_network_missed_counts_half() -> None:
+    image = two_colours()
+    blind = Given(torch.stack([torch.ones(40, 60), torch.zeros(40, 60)]))
+    only = RefinedPartitions(blind).contours(image)
+    both = RefinedPartitions(blind, with_all=True)
+    assert float(only.max()) == 0
+    torch.testing.assert_close(both.contours(image), EdgePartitions().contours(image) / 2)
+    assert "all edges" in both.postprocessing
+    # Where the network sees the same boundaries, nothing changes.
+    seen = RefinedPartitions(Reds()).contours(image)
+    torch.testing.assert_close(
+        RefinedPartitions(Reds(), with_all=True).contours(image).max(), seen.max()
+    )
+
+
 class Given(Segmenter):
     """Regions fixed beforehand, whatever the picture."""
 
