@@ -185,7 +185,7 @@ def test_markdown_cells_cannot_be_broken_out_of(board: Board):
     text = board.text("md")
     assert "# a &lt;b&gt;bold&lt;/b&gt; \\| title" in text
     lines = [line for line in text.splitlines() if line.startswith("| ") and "second" in line]
-    assert "(2)" in lines[0]
+    assert "(2 of 2)" in lines[0]
 
 
 def test_csv_has_a_line_per_row_and_its_interval(board: Board):
@@ -227,6 +227,15 @@ def test_collect_writes_tables_without_the_data(board: Board, tmp_path: Path, mo
         ("type: self_training", "type: self_trainig", "did you mean 'self_training'?"),
         ("images: 16", "imagez: 16", "unknown key 'train.imagez'"),
         ("seeds: [0, 1]", "seedz: [0]", "unknown key 'seedz'"),
+        ("seeds: [0, 1]", "seeds: [0, 1, 0]", "give at least one, and each once"),
+        ("seeds: [0, 1]", "seeds: []", "give at least one, and each once"),
+        ("checkpoints: 2", "checkpoints: 17", "checkpoints"),
+        (
+            "train: {images: 16, batch_size: 8, precision: fp32, log_every: 1}",
+            "train: 5",
+            "is 5; it",
+        ),
+        ("teacher: otsu", 'teacher: "row:second"', "folder-second-0 needs folder-second-0"),
         ("  otsu:", "  ../otsu:", "names of files are made of it"),
         ("teacher: otsu", 'teacher: "row:nobody"', "teacher 'nobody' is not trained on folder"),
         ("segmenter: given_box", "segmenter: given_box, data: [foldr]", "did you mean 'folder'?"),
@@ -391,6 +400,8 @@ def kept(method: str, seed: int, iou: float, *, choices: list[dict[str, float]])
         "polarity": "named",
         "supervision": {"train": "none", "test": {"whole": "none"}},
         "scores": {"whole": score},
+        "box_source": None,
+        "restarts": None,
         "choices": choices,
         "seconds": {"train": 10, "score": 1},
         "hardware": "h",
@@ -435,6 +446,7 @@ def test_lines_are_means_over_seeds_with_their_spread(tmp_path: Path):
     (line,) = block.lines
     assert line.iou == pytest.approx(0.6)
     assert line.spread == (0.5, 0.7)
+    assert (len(line.rows), line.asked, line.restarts) == (2, 2, 0)
     assert line.interval == pytest.approx((0.5, 0.7))
     assert line.others["boundary_iou"] is None
     assert "| second & stage |" in to_markdown(suite, [block])

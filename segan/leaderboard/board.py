@@ -10,16 +10,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.config import Tree
-from segan.errors import ConfigError
+from segan.errors import ConfigError, SeganError
 from segan.evaluation.cases import Cases
 from segan.files import written_aside
 from segan.leaderboard.jobs import Failure, run_all
 from segan.leaderboard.page import Sample, to_html
-from segan.leaderboard.running import Places, dataset_of, is_current, load_kept, run_row
+from segan.leaderboard.running import Places, current_rows, dataset_of, run_row
 from segan.leaderboard.samples import picture_strip, truth_strip, write_jpeg
 from segan.leaderboard.suite import Row, Suite, find_roots, read_suite
-from segan.leaderboard.tables import Block, blocks_of, to_csv, to_markdown
+from segan.leaderboard.tables import Block, blocks_of, heading_of, to_csv, to_markdown
 
 NAME = "leaderboard"
 _CHILD = "import sys; from segan.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -31,7 +32,7 @@ class Plan:
 
     Attributes:
         kept: Rows that are finished, in the suite's order, with what is kept of them.
-        wanted: Rows to run.
+        wanted: Rows to run, and teachers that they need and whose runs are not there.
         absent: Rows whose data is not there.
     """
 
@@ -92,13 +93,14 @@ def leaderboard(
             names = ", ".join(dict.fromkeys(each.data for each in plan.absent))
             raise ConfigError(f"no data for {suite.name}: give --root NAME=PATH for {names}")
         failures = _run(suite, plan.wanted, roots, places, name, jobs=jobs, console=console)
-    reasons = {each.name: "its data is not there" for each in plan.absent}
-    reasons |= {failure.row: failure.reason for failure in failures}
-    kept = _kept(suite, places)
-    _write(suite, kept, found, places, reasons)
-    console.print(f"{len(kept)} of {len(suite.rows)} rows: {places.runs / (NAME + '.html')}")
     for failure in failures:
         console.print(f"failed: {failure.row}: {failure.reason}", markup=False)
+    reasons = {each.name: "its data is not there" for each in plan.absent}
+    reasons |= {failure.row: failure.reason for failure in failures}
+    kept = [*current_rows(suite, places).values()]
+    for warning in _write(suite, kept, found, places, reasons):
+        console.print(warning, markup=False)
+    console.print(f"{len(kept)} of {len(suite.rows)} rows: {places.runs / (NAME + '.html')}")
     return failures[0].code if failures else 0
 
 
@@ -128,22 +130,36 @@ def _chosen(suite: Suite, only: Sequence[str]) -> list[Row]:
 def _plan(
     suite: Suite, rows: Sequence[Row], roots: Mapping[str, Path | None], places: Places
 ) -> Plan:
-    kept, wanted, absent = {}, [], []
-    for row in rows:
-        found = load_kept(places.kept(row))
-        if found is not None and is_current(found, suite, row):
-            kept[row.name] = found
-        elif roots[row.data] is None:
-            absent.append(row)
-        else:
-            wanted.append(row)
+    current = current_rows(suite, places)
+    by_name = {row.name: row for row in suite.rows}
+    missing = {row.name for row in rows if row.name not in current}
+    for name in tuple(missing):
+        teacher = by_name[name].needs
+        while teacher and not _has_run(by_name[teacher], current.get(teacher), places):
+            missing.add(teacher)
+            teacher = by_name[teacher].needs
+    kept = {row.name: current[row.name] for row in rows if row.name not in missing}
+    to_run = [row for row in suite.rows if row.name in missing]
+    absent = [row for row in to_run if roots[row.data] is None]
+    wanted = [row for row in to_run if roots[row.data] is not None]
     return Plan(kept=kept, wanted=wanted, absent=absent)
+
+
+def _has_run(row: Row, kept: Tree | None, places: Places) -> bool:
+    """Whether the very segmenter that a kept row was scored with is there to be a teacher."""
+    path = places.row(row) / "run" / FILE_NAME
+    if kept is None or not path.exists():
+        return False
+    trained_on: str = kept["segmenter_sha256"]
+    return load_segmenter(path).sha256 == trained_on
 
 
 def _plan_table(
     suite: Suite, rows: Sequence[Row], plan: Plan, roots: Mapping[str, Path | None]
 ) -> Table:
     absent = {row.name for row in plan.absent}
+    chosen = {row.name for row in rows}
+    rows = [*rows, *(row for row in (*plan.wanted, *plan.absent) if row.name not in chosen)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{suite.name}: {len(rows)} rows")
     # A long path goes over several lines before anything else gives way.
     for heading in ("row", "state", "data"):
@@ -187,20 +203,14 @@ def _run(
     )
 
 
-def _kept(suite: Suite, places: Places) -> list[Tree]:
-    """All rows of a suite that are kept with the settings it has now."""
-    found = [(row, load_kept(places.kept(row))) for row in suite.rows]
-    return [kept for row, kept in found if kept is not None and is_current(kept, suite, row)]
-
-
 def _write(
     suite: Suite,
     kept: Sequence[Tree],
     roots: Mapping[str, Path | None],
     places: Places,
     reasons: Mapping[str, str],
-) -> None:
-    """Markdown, CSV and HTML of what is kept."""
+) -> list[str]:
+    """Markdown, CSV and HTML of what is kept; what could not be drawn, a line each."""
     blocks = blocks_of(suite, kept)
     there = {row["row"] for row in kept}
     missing = [
@@ -208,22 +218,32 @@ def _write(
         for row in suite.rows
         if row.name not in there
     ]
-    samples = {(b.data, b.kind): _samples(suite, b, roots[b.data], places) for b in blocks}
+    _write_text(places, ".md", to_markdown(suite, blocks, missing=missing))
+    _write_text(places, ".csv", to_csv(kept))
+    samples, undrawn = {}, []
+    for block in blocks:
+        root = roots[block.data]
+        try:
+            if root is not None:
+                _draw(suite, block, root, places.runs / "pictures")
+        except SeganError as error:  # pictures are an extra; kept rows need no data
+            undrawn.append(f"no sample pictures of {heading_of(block)}: {error}")
+        samples[block.data, block.kind] = _samples(block, places)
     page = to_html(suite, blocks, samples=samples, runs=places.runs, missing=missing)
-    texts = {".md": to_markdown(suite, blocks), ".csv": to_csv(kept), ".html": page}
-    for suffix, text in texts.items():
-        with written_aside(places.runs / f"{NAME}{suffix}") as aside:
-            aside.write_text(text, encoding="utf-8", errors="replace")
+    _write_text(places, ".html", page)
+    return undrawn
 
 
-def _samples(suite: Suite, block: Block, root: Path | None, places: Places) -> list[Sample]:
+def _write_text(places: Places, suffix: str, text: str) -> None:
+    with written_aside(places.runs / f"{NAME}{suffix}") as aside:
+        aside.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _samples(block: Block, places: Places) -> list[Sample]:
     """Pictures and truth, then each method's masks with its first seed, where they are."""
     paths = {}
-    pictures = places.runs / "pictures"
-    if root is not None:
-        _draw(suite, block, root, pictures)
     for what in ("picture", "truth"):
-        paths[what] = pictures / f"{block.data}-{block.kind}-{what}.jpg"
+        paths[what] = places.runs / "pictures" / f"{block.data}-{block.kind}-{what}.jpg"
     for line in block.lines:
         first = line.rows[0]
         title = line.title if first["seed"] is None else f"{line.title}, seed {first['seed']}"

@@ -4,19 +4,21 @@ The last averaged segmenter is what is scored on the suite's split, once. Checkp
 dev alone, beside scores without labels, to see whether these would have chosen well.
 """
 
+import hashlib
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import segan
-from segan import config, data, runs, scoring
+from segan import config, data, methods, runs, scoring
 from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.config import Tree
 from segan.data.sample import Dataset, Split
@@ -29,14 +31,17 @@ from segan.leaderboard.choice import label_free_scores
 from segan.leaderboard.samples import mask_strip, write_jpeg
 from segan.leaderboard.suite import Row, Suite, SuiteDataConfig, run_of
 from segan.opening import Opened, open_segmenter, opened
+from segan.segmenter import WindowSpec
 from segan.training.directory import check_directory
 
-MOST_BYTES = 4096
 METRICS = (
     *("iou", "iou_image_mean", "accuracy", "f_beta_max", "mae", "boundary_iou", "hausdorff_95"),
     "iou_oracle_polarity",
 )
 INTERVALS = ("iou", "boundary_iou")
+_NOWHERE = "PATH"
+# Of `train`: what changes how a run goes, and not what comes of it.
+OPERATIONAL = ("workers", "cache_megabytes", "log_every", "sample_every", "tensorboard", "compile")
 KINDS = {"whole": "whole pictures", "windows": "windows around boxes"}
 
 
@@ -68,13 +73,17 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
         SeganError: As for training and scoring; the file of a finished row is written last.
     """
     entry = suite.config.data[row.data]
+    # A run resumes if its settings are the same: so must be the spelling of its folders.
+    root = root.resolve()
     dataset = dataset_of(entry, root, suite.config.split)
     if row.segmenter:
         found, run, header = open_segmenter(row.segmenter), None, {}
     else:
-        run = run_of(suite.config, row, root=root, runs=places.runs)
+        run = run_of(suite.config, row, root=root, runs=places.runs.resolve())
+        # What is missing is missed before an hour of training.
         if suite.config.checkpoints:
-            dataset_of(entry, root, "dev")  # what is missing is missed before an hour of training
+            dataset_of(entry, root, "dev")
+        _check_window(methods.build(run.method).window, entry, row.name)
         _train(run, places.row(row))
         found = _open(places.row(row) / "run" / FILE_NAME, row.name)
         header = load_segmenter(places.row(row) / "run").metadata
@@ -92,6 +101,7 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
         "dataset": dataset.name,
         "data_settings": entry.settings,
         "limit": entry.limit,
+        "settings": digest_of(suite, row),
         **_facts(found, scores),
         "teacher": header.get("teacher"),
         "restarts": header.get("restarts"),
@@ -101,11 +111,6 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
         **_surroundings(),
     }
     text = json.dumps(tree, separators=(",", ":"), allow_nan=False) + "\n"
-    if len(text.encode()) > MOST_BYTES:
-        raise ConfigError(
-            f"row {row.name} has {len(text.encode())} bytes; at most {MOST_BYTES} are kept: "
-            "shorten its settings, or keep fewer checkpoints"
-        )
     with written_aside(places.kept(row)) as aside:
         aside.write_text(text, encoding="utf-8")
 
@@ -133,17 +138,24 @@ def cases_of(found: Opened, entry: SuiteDataConfig) -> dict[str, Cases]:
         cases["whole"] = Cases(scale=found.scale, limit=entry.limit)
     window = entry.window
     if window is not None and not found.whole_only:
+        _check_window(found.window, entry, found.name)
         spec = found.window or window.spec()
-        if (spec.context, spec.square) != (window.context, window.square):
-            raise ConfigError(
-                f"{found.name} was trained on windows of context {spec.context:g}, "
-                f"square {str(spec.square).lower()}; the suite scores context "
-                f"{window.context:g}, square {str(window.square).lower()}: make them equal"
-            )
         cases["windows"] = Cases(windows="box", spec=spec, shift=window.shift, limit=entry.limit)
     if not cases:
         raise ConfigError(f"{found.name} needs boxes, and the suite has no window for this data")
     return cases
+
+
+def _check_window(spec: WindowSpec | None, entry: SuiteDataConfig, name: str) -> None:
+    window = entry.window
+    if spec is None or window is None:
+        return
+    if (spec.context, spec.square) != (window.context, window.square):
+        raise ConfigError(
+            f"{name} is trained on windows of context {spec.context:g}, "
+            f"square {str(spec.square).lower()}; the suite scores context "
+            f"{window.context:g}, square {str(window.square).lower()}: make them equal"
+        )
 
 
 def _train(run: Any, folder: Path) -> None:
@@ -152,7 +164,8 @@ def _train(run: Any, folder: Path) -> None:
     try:
         check_directory(out, config.as_tree(run), overwrite=False)
         overwrite = False
-    except ConfigError:
+    except ConfigError as error:
+        print(f"started anew: {error}", file=sys.stderr)  # into the row's log
         overwrite = True
     before = 0 if overwrite else _seconds(folder)
     try:
@@ -174,8 +187,7 @@ def _open(path: Path, name: str) -> Opened:
 
 def dataset_of(entry: SuiteDataConfig, root: Path, split: Split) -> Dataset:
     """A split of a suite's data set."""
-    tree = entry.settings | ({"root": str(root)} if entry.folder else {})
-    return data.build(config.build(_Data, {"data": tree}, "suite").data, split)
+    return data.build(_data_of(entry, root).data, split)
 
 
 @config.settings
@@ -183,6 +195,11 @@ class _Data:
     """The part of a run's configuration that scoring takes."""
 
     data: data.DataConfig
+
+
+def _data_of(entry: SuiteDataConfig, root: Path) -> _Data:
+    tree = entry.settings | ({"root": str(root)} if entry.folder else {})
+    return config.build(_Data, {"data": tree}, "suite")
 
 
 def _facts(found: Opened, scores: Mapping[str, Evaluation]) -> Tree:
@@ -282,16 +299,60 @@ def load_kept(path: Path) -> Tree | None:
     return tree
 
 
-def is_current(kept: Tree, suite: Suite, row: Row) -> bool:
-    """Whether a kept row is of the settings that the suite has now."""
+def digest_of(suite: Suite, row: Row) -> str:
+    """Of all that a kept row depends on, defaults included, but for places: 16 hex digits."""
     entry = suite.config.data[row.data]
-    expected: Tree = {
-        "config": row.asked,
-        "data_settings": entry.settings,
+    tree: Tree = {
+        "data": config.as_tree(_data_of(entry, Path(_NOWHERE)))["data"],
+        "window": None if entry.window is None else asdict(entry.window),
         "limit": entry.limit,
         "split": suite.config.split,
     }
+    if entry.folder:
+        del tree["data"]["root"]
     if row.segmenter:
-        expected["segmenter"] = row.segmenter
-    same: bool = {key: kept.get(key) for key in expected} == json.loads(json.dumps(expected))
-    return same
+        tree["segmenter"] = row.segmenter
+    else:
+        run = config.as_tree(run_of(suite.config, row, root=None, runs=Path(_NOWHERE)))
+        train = {key: value for key, value in run["train"].items() if key not in OPERATIONAL}
+        tree |= {"method": run["method"], "train": train, "dev_limit": suite.config.dev_limit}
+    text = json.dumps(tree, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_current(kept: Tree, suite: Suite, row: Row, teacher: Tree | None) -> bool:
+    """Whether a kept row is of the settings that the suite has now, and of the same teacher.
+
+    Args:
+        kept: The row.
+        suite: Its suite.
+        row: What it should be.
+        teacher: The kept row that it needs, if it needs one and that is current.
+    """
+    if kept.get("settings") != digest_of(suite, row):
+        return False
+    if not row.needs:
+        return True
+    trained_on = (kept.get("teacher") or {}).get("sha256")
+    return teacher is not None and trained_on == teacher["segmenter_sha256"]
+
+
+def current_rows(suite: Suite, places: Places) -> dict[str, Tree]:
+    """All rows that are kept with the settings the suite has now, by name, in its order.
+
+    Raises:
+        ConfigError: A file is not one that a suite has kept.
+    """
+    rows = {row.name: row for row in suite.rows}
+    found: dict[str, Tree | None] = {}
+
+    def look(row: Row) -> Tree | None:
+        if row.name not in found:
+            teacher = look(rows[row.needs]) if row.needs else None
+            kept = load_kept(places.kept(row))
+            is_now = kept is not None and is_current(kept, suite, row, teacher)
+            found[row.name] = kept if is_now else None
+        return found[row.name]
+
+    looked = {row.name: look(row) for row in suite.rows}
+    return {name: kept for name, kept in looked.items() if kept is not None}

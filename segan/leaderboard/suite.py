@@ -106,7 +106,8 @@ class SuiteConfig:
             "dev" while tuning.
         seeds: One row each of every method that is trained.
         minutes: After which a row is stopped; the same command goes on with it.
-        checkpoints: Kept of each training, for the choice without labels; scored on dev alone.
+        checkpoints: Kept of each training, for the choice without labels; scored on dev alone. At
+            most 16, whose scores fit into a kept row.
         dev_limit: Pictures of dev that checkpoints are scored on.
         data: Data sets by name.
         methods: Methods by name.
@@ -116,7 +117,7 @@ class SuiteConfig:
     split: Literal["test", "dev"] = "test"
     seeds: list[int] = field(default_factory=lambda: [0])
     minutes: float | None = Field(default=None, gt=0)
-    checkpoints: int = Field(default=4, ge=0)
+    checkpoints: int = Field(default=4, ge=0, le=16)
     dev_limit: int = Field(default=40, ge=1)
     data: dict[str, SuiteDataConfig]
     methods: dict[str, SuiteMethodConfig]
@@ -169,13 +170,26 @@ def read_suite(name: str) -> Suite:
     suite = config.build(SuiteConfig, config.read_tree(path), str(path))
     _check(suite, path)
     rows = list(_rows(suite))
+    _check_teachers(rows, path)
     for row in rows:
         if not row.segmenter:
             run_of(suite, row, root=None, runs=Path(_NO_ROOT))
     return Suite(name=path.stem, config=suite, rows=rows)
 
 
+def _check_teachers(rows: Sequence[Row], path: Path) -> None:
+    needs = {row.name: row.needs for row in rows}
+    for row in rows:
+        chain = [row.name]
+        while needs[chain[-1]]:
+            chain.append(needs[chain[-1]])
+            if chain[-1] in chain[:-1]:
+                raise ConfigError(f"{path}: teachers in a circle: {' needs '.join(chain)}")
+
+
 def _check(suite: SuiteConfig, path: Path) -> None:
+    if not suite.seeds or len(set(suite.seeds)) < len(suite.seeds):
+        raise ConfigError(f"{path}: 'seeds' is {suite.seeds}; give at least one, and each once")
     for kind, names in (("data", suite.data), ("methods", suite.methods)):
         for name in names:
             if not _NAME.fullmatch(name):
@@ -189,6 +203,13 @@ def _check(suite: SuiteConfig, path: Path) -> None:
             raise ConfigError(f"{path}: 'data.{name}.settings.type' is {_unknown(given, DATASETS)}")
     for name, method in suite.methods.items():
         where = f"{path}: 'methods.{name}'"
+        for place, tree in (("settings", method.settings), *method.on.items()):
+            for key in ("method", "train"):
+                if not isinstance(tree.get(key, {}), dict):
+                    raise ConfigError(
+                        f"{where}: {key!r} in {place!r} is {tree[key]!r}; it must be settings "
+                        "by name, such as {type: wnet}"
+                    )
         if bool(method.segmenter) == bool(method.config or method.settings or method.on):
             raise ConfigError(f"{where}: give a segmenter, or a config or settings to train one")
         if method.segmenter and method.segmenter not in training_free():

@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Any
 
 from segan.config import Tree
+from segan.errors import ConfigError
 from segan.leaderboard import choice
 from segan.leaderboard.running import INTERVALS, KINDS, METRICS
 from segan.leaderboard.suite import Suite
@@ -30,24 +31,28 @@ class Line:
         method: Name in the suite.
         title: For tables.
         rows: Kept rows, by seed.
+        asked: How many there should be.
         train: Supervision in training.
         test: Supervision at test.
         iou: Mean over seeds.
-        spread: Lowest and highest seed; None with one row.
+        spread: Lowest and highest seed; None without seeds.
         interval: Mean over seeds of the ends of the rows' 95 % intervals; None without.
         others: Means over seeds of further metrics, where they are defined.
+        restarts: Fresh starts with other seeds, of all rows together.
         seconds: Mean over seeds, of training.
     """
 
     method: str
     title: str
     rows: Sequence[Tree]
+    asked: int
     train: str
     test: str
     iou: float
     spread: tuple[float, float] | None
     interval: tuple[float, float] | None
     others: Mapping[str, float | None]
+    restarts: int
     seconds: float
 
     @property
@@ -65,6 +70,7 @@ class Block:
         title: Of the data set.
         kind: "whole" or "windows".
         num_images: Pictures scored.
+        box_source: What boxes are read from, where windows are scored; or empty.
         split: Of the data set.
         is_first: Of the tables of its data set.
         lines: Its rows.
@@ -74,13 +80,18 @@ class Block:
     title: str
     kind: str
     num_images: int
+    box_source: str
     split: str
     is_first: bool
     lines: Sequence[Line]
 
 
 def blocks_of(suite: Suite, kept: Sequence[Tree]) -> list[Block]:
-    """The tables of a suite, in its order, made of the rows there are."""
+    """The tables of a suite, in its order, made of the rows there are.
+
+    Raises:
+        ConfigError: Two rows of a table were scored on different numbers of pictures.
+    """
     blocks: list[Block] = []
     for data, entry in suite.config.data.items():
         for kind in KINDS:
@@ -91,18 +102,31 @@ def blocks_of(suite: Suite, kept: Sequence[Tree]) -> list[Block]:
             ]
             if lines:
                 first = rows[0]
+                _check_same_pictures(rows, kind)
                 blocks.append(
                     Block(
                         data=data,
                         title=entry.title or data,
                         kind=kind,
                         num_images=first["scores"][kind]["num_images"],
+                        box_source=(first["box_source"] or "") if kind == "windows" else "",
                         split=first["split"],
                         is_first=all(block.data != data for block in blocks),
                         lines=sorted(lines, key=lambda line: (not line.is_bound, -line.iou)),
                     )
                 )
     return blocks
+
+
+def _check_same_pictures(rows: Sequence[Tree], kind: str) -> None:
+    first = rows[0]
+    for row in rows:
+        counts = [each["scores"][kind]["num_images"] for each in (first, row)]
+        if counts[0] != counts[1]:
+            raise ConfigError(
+                f"row {row['row']} was scored on {counts[1]} pictures and {first['row']} on "
+                f"{counts[0]}: the data has changed; remove the file of the older row"
+            )
 
 
 def _line(suite: Suite, name: str, rows: Sequence[Tree], kind: str) -> Line:
@@ -120,14 +144,16 @@ def _line(suite: Suite, name: str, rows: Sequence[Tree], kind: str) -> Line:
         method=name,
         title=(method.title if method else "") or name,
         rows=rows,
+        asked=1 if rows[0]["seed"] is None else len(suite.config.seeds),
         train=rows[0]["supervision"]["train"],
         test=rows[0]["supervision"]["test"][kind],
         iou=mean(ious),
-        spread=(min(ious), max(ious)) if len(ious) > 1 else None,
+        spread=None if rows[0]["seed"] is None else (min(ious), max(ious)),
         interval=(mean(i[0] for i in intervals), mean(i[1] for i in intervals))
         if intervals
         else None,
         others=others,
+        restarts=sum(row["restarts"] or 0 for row in rows),
         seconds=mean(row["seconds"]["train"] for row in rows),
     )
 
@@ -135,13 +161,15 @@ def _line(suite: Suite, name: str, rows: Sequence[Tree], kind: str) -> Line:
 HEADINGS = (
     *("row", "train", "test", "IoU", "95 % interval", "over seeds"),
     *SHOWN.values(),
-    "train, s",
+    *("fresh starts", "train, s"),
 )
 
 
 def cells_of(line: Line) -> list[str]:
     """A line as text, one cell per heading; "-" where a metric is not defined."""
-    spread = "" if line.spread is None else f"{_pair(line.spread)} ({len(line.rows)})"
+    spread = ""
+    if line.spread is not None:
+        spread = f"{_pair(line.spread)} ({len(line.rows)} of {line.asked})"
     return [
         line.title + (" (bound)" if line.is_bound else ""),
         line.train,
@@ -150,6 +178,7 @@ def cells_of(line: Line) -> list[str]:
         "-" if line.interval is None else _pair(line.interval),
         spread,
         *(_number(name, line.others[name]) for name in SHOWN),
+        "" if line.spread is None else str(line.restarts),
         f"{line.seconds:.0f}" if line.seconds else "",
     ]
 
@@ -213,7 +242,8 @@ NOTES = (
     "IoU is the mean over pictures, or over windows, of the object's IoU, for the last averaged "
     "segmenter of each row; means are over seeds. The 95 % interval resamples pictures (bootstrap; "
     "the mean over seeds of its ends), the spread is from the lowest to the highest seed, with "
-    "their number.",
+    "how many there are of how many were asked for: those that are missing were not run or failed, "
+    "and are listed. Fresh starts are those of collapsed runs, with seeds of their own.",
     "train and test: what each row was told beyond pictures. A row trained on masks is a bound, "
     "not a result. Oracle columns use labels to choose, and are no results either.",
     "Two unnamed regions get their meaning by a rule without labels: the rarer along the border is "
@@ -221,8 +251,8 @@ NOTES = (
 )
 
 
-def to_markdown(suite: Suite, blocks: Sequence[Block]) -> str:
-    """All tables as Markdown."""
+def to_markdown(suite: Suite, blocks: Sequence[Block], *, missing: Sequence[str] = ()) -> str:
+    """All tables as Markdown, and the rows that are not in them, each with the reason."""
     parts = [f"# {_markdown(suite.config.title or suite.name)}", *NOTES]
     for block in blocks:
         parts.append(f"## {_markdown(heading_of(block))}")
@@ -231,12 +261,16 @@ def to_markdown(suite: Suite, blocks: Sequence[Block]) -> str:
             lines = [[title, *values] for title, values in table.lines]
             parts.append(_markdown(table.title).capitalize() + ":")
             parts.append(_markdown_table(("row", *table.rules), lines))
+    if missing:
+        parts += ["## Missing", "\n".join(f"- {_markdown(each)}" for each in missing)]
     return "\n\n".join(parts) + "\n"
 
 
 def heading_of(block: Block) -> str:
     """What a table is of."""
-    return f"{block.title}, {KINDS[block.kind]} ({block.num_images} pictures, {block.split})"
+    boxes = f" from {block.box_source}" if block.box_source else ""
+    pictures = f"{block.num_images} pictures, {block.split}"
+    return f"{block.title}, {KINDS[block.kind]}{boxes} ({pictures})"
 
 
 def _markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -257,8 +291,8 @@ def to_csv(kept: Sequence[Tree]) -> str:
     bounds = [f"{name}_{end}" for name in INTERVALS for end in ("low", "high")]
     fields = (
         *("suite", "row", "data", "method", "seed", "kind", "split", "num_images"),
-        *("train", "test", "polarity", *METRICS, *bounds),
-        *("train_seconds", "hardware", "segmenter_sha256", "git_commit"),
+        *("train", "test", "box_source", "polarity", *METRICS, *bounds),
+        *("restarts", "train_seconds", "hardware", "segmenter_sha256", "git_commit"),
     )
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=fields, lineterminator="\n", restval="")
@@ -283,9 +317,11 @@ def _csv_lines(kept: Sequence[Tree]) -> Iterator[Mapping[str, Any]]:
                 "num_images": scores["num_images"],
                 "train": row["supervision"]["train"],
                 "test": row["supervision"]["test"][kind],
+                "box_source": row["box_source"],
                 "polarity": row["polarity"],
                 **scores["metrics"],
                 **ends,
+                "restarts": row["restarts"],
                 "train_seconds": row["seconds"]["train"],
                 "hardware": row["hardware"],
                 "segmenter_sha256": row["segmenter_sha256"],

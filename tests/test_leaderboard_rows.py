@@ -1,0 +1,201 @@
+"""Which kept rows of a leaderboard count, which rows are run, and what tables say of the rest."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segan import runs
+from segan.cli import main
+from segan.errors import ConfigError
+from segan.leaderboard import running
+from segan.leaderboard.board import leaderboard
+from segan.leaderboard.running import Places, current_rows, digest_of, run_row
+from segan.leaderboard.suite import Row, Suite, read_suite
+from segan.leaderboard.tables import blocks_of, to_csv, to_markdown
+
+SUITE = """
+seeds: [0, 1]
+checkpoints: 0
+data:
+  shapes:
+    settings: {type: shapes, size: 32, train_images: 8, test_images: 2}
+    window: {size: 16, context: 1.5}
+methods:
+  otsu: {segmenter: otsu}
+  first:
+    settings:
+      method:
+        {type: self_training, teacher: otsu, network: {width: 4, depth: 1}, view: {size: 16}}
+      train: {images: 8, batch_size: 8, precision: fp32}
+  second:
+    settings:
+      method:
+        {type: self_training, teacher: "row:first", network: {width: 4, depth: 1}, view: {size: 16}}
+      train: {images: 8, batch_size: 8, precision: fp32}
+"""
+
+
+def suite_of(folder: Path, old: str = "", new: str = "") -> Suite:
+    assert old in SUITE
+    path = folder / "suite.yaml"
+    path.write_text(SUITE.replace(old, new, 1) if old else SUITE)
+    return read_suite(str(path))
+
+
+def row_of(suite: Suite, name: str) -> Row:
+    return next(row for row in suite.rows if row.name == f"shapes-{name}")
+
+
+def kept(suite: Suite, row: Row, *, sha256: str, teacher: str | None = None) -> dict[str, Any]:
+    scores = {"num_images": 2, "metrics": {"iou": 0.5}, "intervals": {"iou": [0.4, 0.6]}}
+    return {
+        "suite": "s",
+        "row": row.name,
+        "data": row.data,
+        "method": row.method,
+        "seed": row.seed,
+        "split": "test",
+        "polarity": "named",
+        "settings": digest_of(suite, row),
+        "supervision": {"train": "none", "test": {"whole": "none", "windows": "boxes"}},
+        "box_source": "instance masks",
+        "scores": {"whole": scores, "windows": scores},
+        "choices": [],
+        "restarts": 0,
+        "seconds": {"train": 1, "score": 1},
+        "hardware": "h",
+        "segmenter_sha256": sha256,
+        "git_commit": None,
+        "teacher": {"name": "run", "sha256": teacher},
+    }
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """Kept rows of all methods and seeds; no run is there any more."""
+    suite = suite_of(tmp_path)
+    found = Places(runs=tmp_path / "runs", results=tmp_path / "results" / "suite")
+    found.results.mkdir(parents=True)
+    for row in suite.rows:
+        teacher = f"first-{row.seed}" if row.needs else None
+        tree = kept(suite, row, sha256=f"{row.method}-{row.seed}", teacher=teacher)
+        found.kept(row).write_text(json.dumps(tree))
+    return found
+
+
+CHANGES = {
+    "context: 1.5": ("context: 1.6", set()),
+    "size: 16, context": ("size: 24, context", set()),
+    "settings: {type: shapes, size: 32": ("settings: {type: shapes, size: 48", set()),
+    "checkpoints: 0": ("checkpoints: 0\ndev_limit: 3", {"otsu"}),
+    # A student is of another teacher then.
+    "depth: 1}, view: {size: 16}}\n": ("depth: 2}, view: {size: 16}}\n", {"otsu"}),
+    # Said or not, a default is the same.
+    "teacher: otsu,": ("teacher: otsu, keep: 1.0,", {"otsu", "first-0", "first-1", "second-0"}),
+    "precision: fp32}\n": ("precision: fp32, log_every: 3}\n", {"otsu", "first-0", "second-1"}),
+}
+
+
+@pytest.mark.parametrize("old", CHANGES)
+def test_a_kept_row_counts_as_long_as_all_that_made_it_is_the_same(old, tmp_path, places):
+    new, still = CHANGES[old]
+    assert len(current_rows(suite_of(tmp_path), places)) == 5
+    found = current_rows(suite_of(tmp_path, old, new), places)
+    names = {name.removeprefix("shapes-") for name in found}
+    assert names >= still if "first-0" in still else names == still
+
+
+def test_a_student_of_another_teacher_does_not_count(tmp_path, places):
+    suite = suite_of(tmp_path)
+    path = places.kept(row_of(suite, "first-1"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"segmenter_sha256": "other"}))
+    assert "shapes-second-1" not in current_rows(suite, places)
+    path.unlink()
+    assert [*current_rows(suite, places)] == [
+        *("shapes-otsu", "shapes-first-0"),
+        "shapes-second-0",
+    ]
+
+
+def test_a_student_brings_its_teacher_whose_run_is_gone(tmp_path, places, capsys):
+    suite = suite_of(tmp_path)
+    places.kept(row_of(suite, "second-1")).unlink()
+    where = ["--out", str(places.runs), "--results", str(places.results.parent)]
+    arguments = ["leaderboard", str(tmp_path / "suite.yaml"), *where]
+    assert main([*arguments, "--dry-run", "--only", "*second*"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "to run" in lines["shapes-second-1"]
+    assert "to run" in lines["shapes-first-1"]
+    assert "kept" in lines["shapes-second-0"]
+    assert "shapes-first-0" not in lines
+
+
+def test_windows_that_do_not_fit_are_refused_before_training(tmp_path, monkeypatch):
+    suite = suite_of(tmp_path, "view: {size: 16}", "view: {size: 16, windows: true, context: 2.0}")
+    monkeypatch.setattr(runs, "train", lambda *_, **__: pytest.fail("it was trained"))
+    supervised = dict(row_of(suite, "first-0").asked)
+    supervised["method"] = {"type": "supervised", "view": {"windows": True, "context": 2.0}}
+    row = replace(row_of(suite, "first-0"), asked=supervised)
+    with pytest.raises(ConfigError, match=r"context 2, .*the suite scores context 1.5"):
+        run_row(suite, row, Path(), Places(runs=tmp_path / "runs", results=tmp_path / "kept"))
+
+
+def test_a_run_goes_on_however_its_folder_is_spelled(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(running.runs, "train", lambda run, *_, **how: seen.append((run, how)))
+    monkeypatch.setattr(running, "_open", lambda *_: (_ for _ in ()).throw(ConfigError("enough")))
+    monkeypatch.chdir(tmp_path)
+    suite = suite_of(tmp_path)
+    row = row_of(suite, "second-0")
+    for spelled in (Path("runs"), tmp_path / "runs"):
+        with pytest.raises(ConfigError, match="enough"):
+            run_row(suite, row, Path(), Places(runs=spelled, results=tmp_path / "kept"))
+    (first, _), (second, _) = seen
+    assert first == second
+
+
+def test_tables_say_how_many_seeds_of_how_many_and_what_is_missing(tmp_path, places):
+    suite = suite_of(tmp_path)
+    rows = [*current_rows(suite, places).values()][:2]
+    blocks = blocks_of(suite, rows)
+    text = to_markdown(suite, blocks, missing=["shapes-first-1: masks | collapsed"])
+    assert "0.500 to 0.500 (1 of 2)" in text
+    assert "- shapes-first-1: masks \\| collapsed" in text
+    assert "windows around boxes from instance masks (2 pictures, test)" in text
+    assert "instance masks" in to_csv(rows)
+    rows[1]["scores"]["whole"] = rows[1]["scores"]["whole"] | {"num_images": 3}
+    with pytest.raises(ConfigError, match="first-0 was scored on 3 pictures and shapes-otsu on 2"):
+        blocks_of(suite, rows)
+
+
+def test_data_that_cannot_be_read_costs_the_pictures_alone(tmp_path, places, monkeypatch):
+    def unreadable(*_: Any) -> None:
+        raise ConfigError("no pictures there")
+
+    monkeypatch.setattr("segan.leaderboard.board.dataset_of", unreadable)
+    suite_of(tmp_path)
+    said: list[str] = []
+
+    class Said:
+        def print(self, text: Any, **_: Any) -> None:
+            said.append(str(text))
+
+    code = leaderboard(
+        str(tmp_path / "suite.yaml"),
+        roots=[],
+        only=[],
+        jobs=1,
+        out=places.runs,
+        results=places.results.parent,
+        dry_run=False,
+        collect=True,
+        row=None,
+        console=Said(),
+    )
+    assert code == 0
+    assert sum("no pictures there" in line for line in said) == 2  # whole pictures, and windows
+    for suffix in ("md", "csv", "html"):
+        assert "otsu" in (places.runs / f"leaderboard.{suffix}").read_text()
