@@ -196,6 +196,7 @@ class SEIGAN(Method):
             }
         )
         self.phases = _phases(config)
+        self.learns_after = config.guards.warmup
 
     def picture_scale(self) -> float:
         """That of the view, which has seen how large the pictures are."""
@@ -240,7 +241,7 @@ class SEIGAN(Method):
     @property
     def warming(self) -> bool:
         """Whether the inpainter is still learning on its own."""
-        return self.progress < self.config.guards.warmup
+        return self.progress < self.learns_after
 
     # One function per phase.
 
