@@ -109,7 +109,10 @@ def _ran(trainer: Trainer, restarts: Restarts, accelerator: Accelerator) -> bool
         trainer.run()
     except DivergenceError as error:
         if not restarts.is_allowed:
-            raise
+            if not trainer.health.ends_run:
+                raise
+            way_out = "--overwrite starts it anew, with another 'train.seed' or other settings"
+            raise DivergenceError(f"{error}; {way_out}") from None
         restarts.note(str(error))
         if accelerator.is_main_process:
             restarts.retire()

@@ -309,6 +309,11 @@ class HealthMonitor:
         fatal = ("everything", "nothing", "same_blob", "one_region")
         return max(self._bad_checks[failure] for failure in fatal) >= self.config.stop_after
 
+    @property
+    def ends_run(self) -> bool:
+        """Whether they have, in a run that is to be given up for it."""
+        return self.collapsed and (self.config.stop or self.config.restarts > 0)
+
     def state(self) -> dict[str, int]:
         """Everything that later warnings depend on, as JSON values."""
         return dict(self._bad_checks)

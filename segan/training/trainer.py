@@ -134,11 +134,11 @@ class Trainer:
 
         Raises:
             Interrupted: SIGTERM or SIGINT came; the state was saved first.
-            DivergenceError: Losses stayed non-finite, or masks collapsed and `health.stop` is set.
+            DivergenceError: Losses stayed non-finite, or masks collapsed and `health` ends the run.
             DataError: A checkpoint, a panel or the log cannot be written.
         """
-        main = self.accelerator.is_main_process
-        tensorboard = self.config.tensorboard
+        self._require_uncollapsed()
+        main, tensorboard = self.accelerator.is_main_process, self.config.tensorboard
         # Loader processes start here, before anything that a fork should not inherit.
         self.incoming = self._batches()
         try:
@@ -180,8 +180,8 @@ class Trainer:
         self.method.progress = self.step / self.num_steps
         # Noise that a method draws itself depends on the step alone.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-        progress = (self.step + 1) / self.num_steps
-        set_learning_rates(self.optimizers, self.optimizer_configs, progress)
+        done = (self.step + 1) / self.num_steps
+        set_learning_rates(self.optimizers, self.optimizer_configs, done)
         shared = self._draw()
         for phase in self.method.phases:
             if not phase.due(self.step):
@@ -310,16 +310,16 @@ class Trainer:
         for warning in warnings:
             self.console.warn(warning.message)
         if logbook:
-            messages = [warning.message for warning in warnings]
-            logbook.write_health(self.step, asdict(statistics), messages)
-        may_stop = self.config.health.stop or self.config.health.restarts > 0
-        collapsed = may_stop and self.health.collapsed
+            logbook.write_health(self.step, asdict(statistics), [w.message for w in warnings])
+        self._require_uncollapsed()
+
+    def _require_uncollapsed(self) -> None:
+        # The first process's verdict: what it saves says the same to whoever resumes.
+        collapsed = self.accelerator.is_main_process and self.health.ends_run
         if distributed.any_rank(collapsed, self.accelerator.device):
             self.save()
-            raise DivergenceError(
-                f"step {self.step}: masks have collapsed ({', '.join(self.health.active)}); "
-                "the run was stopped as train.health asks"
-            )
+            problem = f"masks have collapsed ({', '.join(self.health.active)})"
+            raise DivergenceError(f"step {self.step}: {problem}; train.health stops such a run")
 
     # Stopping and resuming.
 

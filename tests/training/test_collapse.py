@@ -42,11 +42,26 @@ def test_collapsed_run_that_may_stop_ends_with_exit_code_4(tmp_path, capsys):
     assert "masks are empty; raise the weight of the area floor" in warning
     assert "[100% of masks are empty]" in warning
     # Checks 2, 3, 4, ... are bad; the fifth bad one is at step 6.
-    assert "error: step 6: masks have collapsed (nothing)" in errors
+    (error,) = (line for line in errors.splitlines() if line.startswith("error:"))
+    assert error.startswith("error: step 6: masks have collapsed (nothing); ")
+    assert "--overwrite starts it anew" in error
     assert result(out)[0]["step"] == 6
-    # It stays collapsed: the same command says so again at the next check.
-    assert main(["train", str(file), "--out", str(out)]) == 4
-    assert "step 7: masks have collapsed" in capsys.readouterr().err
+    # It stays collapsed: the same command trains no further, and says the same.
+    for _ in range(2):
+        assert main(["train", str(file), "--out", str(out)]) == 4
+        assert error in capsys.readouterr().err.splitlines()
+    assert result(out)[0]["step"] == len(result(out)[1]) == 6
+    assert not (out / "segmenter.safetensors").exists()
+
+
+@pytest.mark.usefixtures("collapsed")
+def test_a_run_that_collapsed_at_its_last_step_is_not_finished(tmp_path, capsys):
+    file, out = tmp_path / "tiny.yaml", tmp_path / "run"
+    file.write_text(config.to_yaml(tree(steps=6, health=HEALTH | {"stop": True})))
+    for _ in range(2):
+        assert main(["train", str(file), "--out", str(out)]) == 4
+        assert "error: step 6: masks have collapsed (nothing)" in capsys.readouterr().err
+        assert not (out / "segmenter.safetensors").exists()
 
 
 @pytest.mark.usefixtures("collapsed")
