@@ -32,6 +32,7 @@ class SceneBatch(NamedTuple):
             they make the irrelevant foregrounds of copy-pasting GANs.
         jitter: [N, 4] uniform in [0, 1): photometric noise of image, background, other and spare.
         polygons: [N, 1, S, S] of 0 and 1: random polygons, for grounded fakes and random holes.
+        grain: [N, 6, S, S] standard normal: noise of the two pictures of a second swap.
     """
 
     images: Tensor
@@ -39,6 +40,7 @@ class SceneBatch(NamedTuple):
     others: Tensor
     jitter: Tensor
     polygons: Tensor
+    grain: Tensor
 
 
 class SceneView:
@@ -242,8 +244,11 @@ class BoxedSceneView:
 
 def scene(image: Tensor, background: Tensor, other: Tensor, rng: np.random.Generator) -> SceneBatch:
     """One item of a batch: its pictures [3, S, S], and noise from `rng`."""
+    size = image.shape[-1]
     jitter = torch.from_numpy(rng.random(4, dtype=np.float32))
-    return SceneBatch(image, background, other, jitter, random_polygon(rng, image.shape[-1]))
+    polygon = random_polygon(rng, size)
+    grain = torch.from_numpy(rng.standard_normal((6, size, size), dtype=np.float32))
+    return SceneBatch(image, background, other, jitter, polygon, grain)
 
 
 def another(

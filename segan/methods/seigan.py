@@ -325,7 +325,8 @@ class SEIGAN(Method):
         terms = self.identities(images, backgrounds, batch.polygons)
         if not self.warming:
             first = self.swap(images, backgrounds, self.mask_of(self.segmenter, images))
-            pasted, filled = self.disturb(first.pasted), self.disturb(first.filled)
+            grains = batch.grain.chunk(2, dim=1)
+            pasted, filled = map(self.disturb, (first.pasted, first.filled), grains)
             again = self.mask_of(self.segmenter, pasted)
             second = self.swap(pasted, filled, again)
             terms |= {
@@ -337,13 +338,11 @@ class SEIGAN(Method):
         # Applied every cycle_every iterations, so scaled up to keep its mean strength.
         return found._replace(total=self.config.cycle_every * found.total)
 
-    def disturb(self, images: Tensor) -> Tensor:
+    def disturb(self, images: Tensor, grain: Tensor) -> Tensor:
         """Pictures on their way into the second swap, without what was hidden in them."""
         guards = self.config.guards
-        if guards.second_detached:
-            images = images.detach()
-        if guards.second_noise:
-            images = images + guards.second_noise * torch.randn_like(images)
+        images = images.detach() if guards.second_detached else images
+        images = images + guards.second_noise * grain
         return blur(images, guards.second_blur).clamp(0, 1)
 
     def fool(self, name: str, fake: Tensor, real: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -370,19 +369,13 @@ class SEIGAN(Method):
 
 def _phases(config: SEIGANConfig) -> tuple[Phase, ...]:
     """Discriminators, their penalty now and then, generators, and now and then a second swap."""
-    generators = ("segmenter", "inpainter", "enhancer")
-    every = config.r1_every
-    penalty = Phase(
-        name="penalty", trains=("discriminators",), optimizer="discriminator", every=every
-    )
-    every = config.cycle_every
-    return (
-        Phase(name="discriminator", trains=("discriminators",)),
-        # An update on no gradient at all would still move weights by their momentum.
-        *((penalty,) if config.weights.r1 else ()),
-        Phase(name="generator", trains=generators),
-        Phase(name="cycle", trains=generators, optimizer="generator", every=every),
-    )
+    judges, makers = ("discriminators",), ("segmenter", "inpainter", "enhancer")
+    penalty = Phase(name="penalty", trains=judges, optimizer="discriminator", every=config.r1_every)
+    cycle = Phase(name="cycle", trains=makers, optimizer="generator", every=config.cycle_every)
+    # An update on no gradient at all would still move weights by their momentum.
+    penalised = (penalty,) if config.weights.r1 else ()
+    judge, make = Phase(name="discriminator", trains=judges), Phase(name="generator", trains=makers)
+    return (judge, *penalised, make, cycle)
 
 
 def _check(config: SEIGANConfig) -> None:
