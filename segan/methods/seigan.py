@@ -238,6 +238,10 @@ class SEIGAN(Method):
         """The real pictures of D_bg: object-free, with filled holes where the guard is on."""
         return self.fill(backgrounds, mask) if self.config.guards.filled_reals else backgrounds
 
+    def holes(self, images: Tensor, batch: SceneBatch) -> Tensor:
+        """What is cut out of pictures: what their masks cover, or polygons while warming up."""
+        return batch.polygons if self.warming else self.mask_of(self.segmenter, images)
+
     @property
     def warming(self) -> bool:
         """Whether the inpainter is still learning on its own."""
@@ -250,7 +254,7 @@ class SEIGAN(Method):
         kind = self.config.adversarial
         images, backgrounds, others = self.pictures(batch)
         with torch.no_grad():
-            mask = batch.polygons if self.warming else self.mask_of(self.segmenter, images)
+            mask = self.holes(images, batch)
             made = self.swap(images, backgrounds, mask)
             pairs = {
                 "background": (self.empty(backgrounds, mask), made.filled),
@@ -267,10 +271,12 @@ class SEIGAN(Method):
         return losses(torch.stack(list(trained.values())).sum(), **trained, **watched)
 
     def penalty_losses(self, batch: SceneBatch) -> Losses:
-        """R1 at the real pictures of both discriminators."""
+        """R1 at what both discriminators are shown as real."""
         config = self.config
-        _, backgrounds, others = self.pictures(batch)
-        real = {"background": backgrounds, "object": others}
+        images, backgrounds, others = self.pictures(batch)
+        with torch.no_grad():
+            empty = self.empty(backgrounds, self.holes(images, batch))
+        real = {"background": empty, "object": others}
         terms = {}  # outside autocast: gradients of gradients are too coarse in bf16
         with torch.autocast(backgrounds.device.type, enabled=False):
             for name in self.discriminators:

@@ -169,6 +169,26 @@ def test_filled_reals_have_the_same_holes_as_the_fakes():
     assert not torch.allclose(real * mask, given.backgrounds * mask)
 
 
+@pytest.mark.parametrize("warming", [False, True])
+def test_the_penalty_is_taken_where_the_discriminators_are_shown_reals(warming):
+    method = with_segmenter(make(guards={"warmup": 0.5}), Constant(0.5))
+    method.progress = 0.0 if warming else 1.0
+    shown: dict[str, list[Tensor]] = {"background": [], "object": []}
+    judge = method.judge
+
+    def watched(name: str, images: Tensor) -> Tensor:
+        shown[name].append(images.detach().clone())
+        return judge(name, images)
+
+    method.judge = watched  # type: ignore[method-assign]
+    given = batch()
+    method("discriminator", given)
+    method("penalty", given)
+    for name, (real, _, penalised) in shown.items():
+        assert torch.equal(penalised, real), name
+    assert not torch.equal(shown["background"][2], given.backgrounds)
+
+
 def test_an_object_free_scene_gives_d_bg_nothing_to_see():
     """With the guard, a picture without object cannot be told from a real one: it is one."""
     method = with_segmenter(make(), Constant(0.7))
