@@ -4,6 +4,7 @@ They lie in the run directory as guesses/NUMBER.png, 8-bit opacities in the orde
 so that a run that was stopped goes on where it was and people can look at what was learnt from.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from segan.training.panels import write_png
 from segan.windows import resize
 
 FOLDER = "guesses"
+_SCORES = "contrast.json"
 
 # Contrast is looked at in pictures whose longer side is at most this.
 _LARGEST = 256
@@ -83,16 +85,13 @@ def open_teacher(config: SelfTrainingConfig) -> Teacher:
     return Teacher(found, found.window or config.view.spec())
 
 
-def with_guesses(
-    dataset: Dataset, config: SelfTrainingConfig, teacher: Teacher, folder: Path
-) -> Guessed:
-    """A data set with the teacher's masks, made now where they are not in `folder` yet.
+def make_guesses(dataset: Dataset, teacher: Teacher, folder: Path) -> None:
+    """Write the teacher's masks of a data set where they are not in `folder` yet.
 
     Args:
         dataset: Training pictures; their truth is not looked at.
-        config: What to keep of them, and how it is weighted.
         teacher: Whose masks.
-        folder: Where they lie; those of another teacher are replaced.
+        folder: Where they lie; those of another teacher or of other pictures are replaced.
 
     Raises:
         ConfigError: The teacher needs boxes and there are none.
@@ -101,13 +100,23 @@ def with_guesses(
     if teacher.windows is not None and "boxes" not in dataset.provides:
         raise ConfigError(f"'method.teacher_windows' is true and {dataset.name} has no boxes")
     _require_own(folder, teacher, dataset)
-    kept = folder / "contrast.json"
+    kept = folder / _SCORES
     if not kept.exists():
         scores = [_guess(dataset[index], teacher, folder, index) for index in range(len(dataset))]
         with written_aside(kept) as aside:
             aside.write_text(json.dumps(scores) + "\n", encoding="utf-8")
+
+
+def with_guesses(dataset: Dataset, config: SelfTrainingConfig, folder: Path) -> Guessed:
+    """A data set with the masks that `make_guesses` wrote.
+
+    Args:
+        dataset: The same.
+        config: What to keep of them, and how it is weighted.
+        folder: Where they lie.
+    """
     confidences = confidences_of(
-        json.loads(kept.read_text(encoding="utf-8")),
+        json.loads((folder / _SCORES).read_text(encoding="utf-8")),
         keep=config.keep,
         weighted=config.weighting == "contrast",
     )
@@ -133,11 +142,13 @@ def confidences_of(scores: Sequence[float], *, keep: float, weighted: bool) -> l
 
 
 def _require_own(folder: Path, teacher: Teacher, dataset: Dataset) -> None:
-    """Leave in the folder what is of this teacher, and write down whose it is."""
+    """Leave what is of this teacher and these pictures in the folder, and note whose it is."""
     facts = teacher.facts() | {
         "segan": segan.__version__,
         "spec": None if teacher.windows is None else list(vars(teacher.windows).values()),
         "pictures": len(dataset),
+        # Guesses are known by the number of their picture, which another picture may have now.
+        "pictures_sha256": _digest(dataset),
     }
     path = folder / "teacher.json"
     text = json.dumps(facts, indent=1) + "\n"
@@ -146,6 +157,17 @@ def _require_own(folder: Path, teacher: Teacher, dataset: Dataset) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def _digest(dataset: Dataset) -> str:
+    """A hash of all that guesses depend on but the teacher: names, pixels and boxes, in order."""
+    digest = hashlib.sha256()
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        boxes = None if sample.boxes is None else sample.boxes.tolist()
+        facts = [sample.name, list(sample.image.shape), boxes]
+        digest.update(json.dumps(facts).encode() + sample.image.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _guess(sample: Sample, teacher: Teacher, folder: Path, index: int) -> float:

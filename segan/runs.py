@@ -27,7 +27,7 @@ from segan.data.views import Units
 from segan.errors import ConfigError, DataError, DivergenceError
 from segan.evaluation.results import Evaluation, git_commit
 from segan.guessing import FOLDER as GUESSES
-from segan.guessing import Teacher, open_teacher, with_guesses
+from segan.guessing import Teacher, make_guesses, open_teacher, with_guesses
 from segan.methods.base import Method
 from segan.methods.self_training import SelfTrainingConfig
 from segan.scoring import evaluate_run, write_json
@@ -109,7 +109,10 @@ def _ran(trainer: Trainer, restarts: Restarts, accelerator: Accelerator) -> bool
         trainer.run()
     except DivergenceError as error:
         if not restarts.is_allowed:
-            raise
+            if not trainer.health.ends_run:
+                raise
+            way_out = "--overwrite starts it anew, with another 'train.seed' or other settings"
+            raise DivergenceError(f"{error}; {way_out}") from None
         restarts.note(str(error))
         if accelerator.is_main_process:
             restarts.retire()
@@ -141,9 +144,9 @@ def _second_stage(
             windows = method.view.windows
             teacher = open_teacher(replace(method, teacher=str(before), teacher_windows=windows))
         if accelerator.is_main_process:
-            with_guesses(dataset, method, teacher, out / GUESSES)
+            make_guesses(dataset, teacher, out / GUESSES)
         accelerator.wait_for_everyone()
-        return with_guesses(dataset, method, teacher, out / GUESSES), teacher
+        return with_guesses(dataset, method, out / GUESSES), teacher
 
 
 def _build_trainer(

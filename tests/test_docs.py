@@ -1,5 +1,7 @@
 """The documentation holds: its code runs, and what it links to is there."""
 
+import dataclasses
+import importlib
 import json
 import re
 import shutil
@@ -12,6 +14,7 @@ from segan.data.views import ImageBatch
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PAGES_OF_METHODS = sorted((ROOT / "docs" / "methods").glob("*.md"))
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
@@ -19,6 +22,14 @@ LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES_OF_METHODS, ids=lambda page: page.stem)
+def test_settings_that_a_page_names_are_those_of_its_method(page: Path) -> None:
+    module = importlib.import_module(f"segan.methods.{page.stem}")
+    for owner, name in re.findall(r"`(\w+Config)\.(\w+)", page.read_text(encoding="utf-8")):
+        known = {field.name for field in dataclasses.fields(getattr(module, owner))}
+        assert name in known, f"{owner} has no {name}"
 
 
 def test_the_smallest_method_trains() -> None:

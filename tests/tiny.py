@@ -61,7 +61,6 @@ METHODS: dict[str, config.Tree] = {
         "r1_every": 2,
         "guards": {"head_start": 1},
     },
-    # The noise before the second swap is drawn from (seed, step), as W-Net's dropout is.
     "seigan": {
         "size": 16,
         "network": {"width": 4, "depth": 1},
@@ -70,7 +69,6 @@ METHODS: dict[str, config.Tree] = {
         "discriminator": {"width": 4, "depth": 2},
         "cycle_every": 2,
         "r1_every": 2,
-        "guards": {"second_noise": 0.0},
     },
     "redo": {
         "size": 16,

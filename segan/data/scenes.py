@@ -4,6 +4,7 @@ Object-free pictures come from a second set (supervision "backgrounds"), or are 
 pictures that overlap no box (supervision "boxes").
 """
 
+from collections.abc import Set
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class SceneBatch(NamedTuple):
             they make the irrelevant foregrounds of copy-pasting GANs.
         jitter: [N, 4] uniform in [0, 1): photometric noise of image, background, other and spare.
         polygons: [N, 1, S, S] of 0 and 1: random polygons, for grounded fakes and random holes.
+        grain: [N, 6, S, S] standard normal: noise of the two pictures of a second swap.
     """
 
     images: Tensor
@@ -38,6 +40,7 @@ class SceneBatch(NamedTuple):
     others: Tensor
     jitter: Tensor
     polygons: Tensor
+    grain: Tensor
 
 
 class SceneView:
@@ -55,9 +58,11 @@ class SceneView:
 
     Attributes:
         scale: As given; for None, after `units`, the median over pictures.
+        least: How many pictures of the set with objects a scene takes.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"images", "backgrounds"})
+    least: ClassVar[int] = 2
 
     def __init__(self, size: int, scale: float | None = 1.0, *, mirror: bool = False) -> None:
         self.size = size
@@ -73,13 +78,15 @@ class SceneView:
         """All pictures that are large enough.
 
         Raises:
-            ConfigError: Fewer than two pictures, or no object-free picture, are large enough.
+            ConfigError: There are not `least` pictures and one object-free picture, or they are not
+                large enough.
         """
         items, skipped = self._large_enough(dataset)
         empty = self.destinations(dataset)
         backgrounds, others = self._large_enough(empty)
-        self._require(len(items), 2, f"pictures of {dataset.name}")
-        self._require(len(backgrounds), 1, f"object-free pictures of {dataset.name}")
+        self._require(f"pictures of {dataset.name}", len(items), len(dataset), self.least)
+        what = f"object-free pictures of {dataset.name}"
+        self._require(what, len(backgrounds), len(empty), 1)
         self._dataset = dataset
         self._items = [(index, 0) for index in items]
         self._backgrounds = backgrounds
@@ -99,16 +106,22 @@ class SceneView:
     def __call__(self, sample: Sample, unit: int, rng: np.random.Generator) -> SceneBatch:  # noqa: ARG002
         """One picture with an object, one without, and another with an object."""
         assert self._dataset is not None, "the view has not been shown its data set"
-        empty = self.destinations(self._dataset)
-        background = empty[self._backgrounds[int(rng.integers(len(self._backgrounds)))]]
-        index, _ = another(self._dataset, self._items, sample, rng)
+        background, other = self._beside(self._dataset, sample, rng)
         side = self.side or min(_size(sample))
         return scene(
             self._part(sample, side, rng),
             self._part(background, side, rng),
-            self._part(self._dataset[index], side, rng),
+            self._part(other, side, rng),
             rng,
         )
+
+    def _beside(
+        self, dataset: Dataset, sample: Sample, rng: np.random.Generator
+    ) -> tuple[Sample, Sample]:
+        """An object-free picture, and another one with an object."""
+        chosen = self._backgrounds[int(rng.integers(len(self._backgrounds)))]
+        index, _ = another(dataset, self._items, {sample.name}, rng)
+        return self.destinations(dataset)[chosen], dataset[index]
 
     def _part(self, sample: Sample, side: int, rng: np.random.Generator) -> Tensor:
         """A random square part [3, S, S] of `side` pixels, or of as many as there are."""
@@ -131,18 +144,31 @@ class SceneView:
                 skipped.append(f"{sample.name}: {width} x {height} pixels, {smallest}")
         return kept, skipped
 
-    def _require(self, count: int, least: int, what: str) -> None:
-        if count < least:
+    def _require(self, what: str, count: int, total: int, least: int) -> None:
+        """Raises ConfigError if fewer than `least` of `total` pictures are large enough."""
+        if total < least:
             raise ConfigError(
-                f"{count} {what} have sides of {self._smallest} pixels or more ('method.size' over "
-                f"'method.scale'), at least {least} must; lower the size or raise the scale"
+                f"{what}: {total} in all, at least {least} make a scene; add pictures"
+            )
+        if count < least:
+            limit, remedy = "'method.size'", "lower it"
+            if self.side:
+                limit += " over 'method.scale'"
+                remedy = "lower the size or raise the scale"
+            raise ConfigError(
+                f"{what}: {count} of {total} with sides of {self._smallest} pixels or more "
+                f"({limit}), at least {least} must have them; {remedy}"
             )
 
 
 class PictureSceneView(SceneView):
-    """As `SceneView`, but the backgrounds are pictures of the same set, objects and all."""
+    """As `SceneView`, but the backgrounds are pictures of the same set, objects and all.
+
+    Picture, background and other are three different ones.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"images"})
+    least: ClassVar[int] = 3
 
     def units(self, dataset: Dataset) -> Units:
         """As in `SceneView`; pictures that are too small are named once."""
@@ -152,6 +178,15 @@ class PictureSceneView(SceneView):
     def destinations(self, dataset: Dataset) -> Dataset:
         """The data set itself."""
         return dataset
+
+    def _beside(
+        self, dataset: Dataset, sample: Sample, rng: np.random.Generator
+    ) -> tuple[Sample, Sample]:
+        """Two other pictures: nothing is pasted onto itself, where it would look real anyhow."""
+        index, _ = another(dataset, self._items, {sample.name}, rng)
+        background = dataset[index]
+        index, _ = another(dataset, self._items, {sample.name, background.name}, rng)
+        return background, dataset[index]
 
 
 class BoxedSceneView:
@@ -198,7 +233,7 @@ class BoxedSceneView:
         """An object's window, a free window of another picture, and another object's window."""
         assert self._dataset is not None, "the view has not been shown its data set"
         own = self.windows(sample, unit, rng)
-        index, number = another(self._dataset, self._items, sample, rng)
+        index, number = another(self._dataset, self._items, {sample.name}, rng)
         other = self.windows(self._dataset[index], number, rng)
         image, background, other_image = (
             part.flip(-1) if self.mirror and rng.integers(2) else part
@@ -209,17 +244,20 @@ class BoxedSceneView:
 
 def scene(image: Tensor, background: Tensor, other: Tensor, rng: np.random.Generator) -> SceneBatch:
     """One item of a batch: its pictures [3, S, S], and noise from `rng`."""
+    size = image.shape[-1]
     jitter = torch.from_numpy(rng.random(4, dtype=np.float32))
-    return SceneBatch(image, background, other, jitter, random_polygon(rng, image.shape[-1]))
+    polygon = random_polygon(rng, size)
+    grain = torch.from_numpy(rng.standard_normal((6, size, size), dtype=np.float32))
+    return SceneBatch(image, background, other, jitter, polygon, grain)
 
 
 def another(
-    dataset: Dataset, items: list[tuple[int, int]], sample: Sample, rng: np.random.Generator
+    dataset: Dataset, items: list[tuple[int, int]], names: Set[str], rng: np.random.Generator
 ) -> tuple[int, int]:
-    """A random unit of another picture than `sample`; there is at least one."""
+    """A random unit of a picture of another name than `names`; there is at least one."""
     while True:
         index, unit = items[int(rng.integers(len(items)))]
-        if _outline(dataset, index).name != sample.name:
+        if _outline(dataset, index).name not in names:
             return index, unit
 
 

@@ -114,8 +114,11 @@ class RegionStatistics:
     """What a batch of partitions looks like.
 
     Attributes:
-        largest: Share of all pixels that belong to the most frequent region.
-        used: exp of the entropy of the regions' shares: how many are in use.
+        largest: Mean probability over all pixels of the region that has most: its share of the
+            pixels where these are decided, and about 1 / K where nothing is, whatever a hair's
+            breadth would make of it.
+        used: exp of the entropy of the shares of pixels where each region is the likeliest: how
+            many are in use.
         certainty: Mean over pixels of the largest probability, from 1 / K to 1, rescaled to [0, 1].
     """
 
@@ -128,11 +131,12 @@ class RegionStatistics:
 def region_statistics(regions: Tensor) -> RegionStatistics:
     """Statistics of partitions [N, K, H, W] that sum to one over K, K at least 2."""
     count = regions.shape[1]
-    best, labels = regions.float().max(1)
+    regions = regions.float()
+    best, labels = regions.max(1)
     shares = torch.bincount(labels.flatten(), minlength=count) / labels.numel()
     entropy = -(shares * shares.clamp(min=1e-12).log()).sum()
     return RegionStatistics(
-        largest=float(shares.max()),
+        largest=float(regions.mean((0, 2, 3)).max()),
         used=float(entropy.exp()),
         certainty=float((best.mean() * count - 1) / (count - 1)),
     )
@@ -205,7 +209,8 @@ class HealthConfig:
 
     Attributes:
         every: Training steps between checks.
-        grace: Steps at the start without alarms, while masks are still undecided.
+        grace: Steps without alarms from the first that trains the segmenter, while masks are still
+            undecided.
         patience: Consecutive bad checks before a warning.
         stop_after: Consecutive bad checks after which masks count as collapsed for good.
         stop: Whether the trainer ends a collapsed run (exit code 4).
@@ -217,7 +222,7 @@ class HealthConfig:
         most_accuracy: Discriminator accuracy (area under the ROC curve) from which it has won.
         most_gap: Mean real minus mean fake logit from which it has won, where the accuracy is
             not reported.
-        most_of_one: Share of all pixels from which one region has taken everything.
+        most_of_one: Mean probability from which one region has taken everything.
         least_certainty: Certainty below which no region has anything.
     """
 
@@ -256,10 +261,12 @@ class HealthMonitor:
 
     Args:
         config: Thresholds and patience.
+        learns_from: The first step that trains the segmenter, from which `grace` is counted.
     """
 
-    def __init__(self, config: HealthConfig) -> None:
+    def __init__(self, config: HealthConfig, learns_from: int = 0) -> None:
         self.config = config
+        self.learns_from = learns_from
         self._bad_checks: dict[str, int] = dict.fromkeys(get_args(Failure), 0)
 
     def update(
@@ -278,7 +285,7 @@ class HealthMonitor:
                 (`losses.adversarial.discriminator_accuracy`) or, without any, the mean logits
                 that end in "real" and "fake".
         """
-        if step < self.config.grace:
+        if step < self.learns_from + self.config.grace:
             return []
         warnings = []
         for failure, problem in self._problems(statistics, discriminator).items():
@@ -301,6 +308,11 @@ class HealthMonitor:
         """
         fatal = ("everything", "nothing", "same_blob", "one_region")
         return max(self._bad_checks[failure] for failure in fatal) >= self.config.stop_after
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether they have, in a run that is to be given up for it."""
+        return self.collapsed and (self.config.stop or self.config.restarts > 0)
 
     def state(self) -> dict[str, int]:
         """Everything that later warnings depend on, as JSON values."""

@@ -91,6 +91,8 @@ class Method(nn.Module):
         scale: Network pixels per pixel of whole pictures, for methods without windows.
         batch_statistics: Whether losses depend on the batch as a whole, so that it cannot be cut
             into micro-batches; over processes such statistics are reduced.
+        learns_after: Share of training in which phases of the segmenter leave it as it is, for
+            the good of the other networks that they train.
     """
 
     name: ClassVar[str]
@@ -101,6 +103,7 @@ class Method(nn.Module):
     window: WindowSpec | None = None
     scale: float = 1.0
     batch_statistics: bool = False
+    learns_after: float = 0.0
     progress: float = 0.0
 
     def forward(self, phase: str, batch: Any) -> Losses:

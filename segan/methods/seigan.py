@@ -196,6 +196,7 @@ class SEIGAN(Method):
             }
         )
         self.phases = _phases(config)
+        self.learns_after = config.guards.warmup
 
     def picture_scale(self) -> float:
         """That of the view, which has seen how large the pictures are."""
@@ -237,10 +238,14 @@ class SEIGAN(Method):
         """The real pictures of D_bg: object-free, with filled holes where the guard is on."""
         return self.fill(backgrounds, mask) if self.config.guards.filled_reals else backgrounds
 
+    def holes(self, images: Tensor, batch: SceneBatch) -> Tensor:
+        """What is cut out of pictures: what their masks cover, or polygons while warming up."""
+        return batch.polygons if self.warming else self.mask_of(self.segmenter, images)
+
     @property
     def warming(self) -> bool:
         """Whether the inpainter is still learning on its own."""
-        return self.progress < self.config.guards.warmup
+        return self.progress < self.learns_after
 
     # One function per phase.
 
@@ -249,7 +254,7 @@ class SEIGAN(Method):
         kind = self.config.adversarial
         images, backgrounds, others = self.pictures(batch)
         with torch.no_grad():
-            mask = batch.polygons if self.warming else self.mask_of(self.segmenter, images)
+            mask = self.holes(images, batch)
             made = self.swap(images, backgrounds, mask)
             pairs = {
                 "background": (self.empty(backgrounds, mask), made.filled),
@@ -266,10 +271,12 @@ class SEIGAN(Method):
         return losses(torch.stack(list(trained.values())).sum(), **trained, **watched)
 
     def penalty_losses(self, batch: SceneBatch) -> Losses:
-        """R1 at the real pictures of both discriminators."""
+        """R1 at what both discriminators are shown as real."""
         config = self.config
-        _, backgrounds, others = self.pictures(batch)
-        real = {"background": backgrounds, "object": others}
+        images, backgrounds, others = self.pictures(batch)
+        with torch.no_grad():
+            empty = self.empty(backgrounds, self.holes(images, batch))
+        real = {"background": empty, "object": others}
         terms = {}  # outside autocast: gradients of gradients are too coarse in bf16
         with torch.autocast(backgrounds.device.type, enabled=False):
             for name in self.discriminators:
@@ -324,7 +331,8 @@ class SEIGAN(Method):
         terms = self.identities(images, backgrounds, batch.polygons)
         if not self.warming:
             first = self.swap(images, backgrounds, self.mask_of(self.segmenter, images))
-            pasted, filled = self.disturb(first.pasted), self.disturb(first.filled)
+            grains = batch.grain.chunk(2, dim=1)
+            pasted, filled = map(self.disturb, (first.pasted, first.filled), grains)
             again = self.mask_of(self.segmenter, pasted)
             second = self.swap(pasted, filled, again)
             terms |= {
@@ -336,13 +344,11 @@ class SEIGAN(Method):
         # Applied every cycle_every iterations, so scaled up to keep its mean strength.
         return found._replace(total=self.config.cycle_every * found.total)
 
-    def disturb(self, images: Tensor) -> Tensor:
+    def disturb(self, images: Tensor, grain: Tensor) -> Tensor:
         """Pictures on their way into the second swap, without what was hidden in them."""
         guards = self.config.guards
-        if guards.second_detached:
-            images = images.detach()
-        if guards.second_noise:
-            images = images + guards.second_noise * torch.randn_like(images)
+        images = images.detach() if guards.second_detached else images
+        images = images + guards.second_noise * grain
         return blur(images, guards.second_blur).clamp(0, 1)
 
     def fool(self, name: str, fake: Tensor, real: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -369,19 +375,13 @@ class SEIGAN(Method):
 
 def _phases(config: SEIGANConfig) -> tuple[Phase, ...]:
     """Discriminators, their penalty now and then, generators, and now and then a second swap."""
-    generators = ("segmenter", "inpainter", "enhancer")
-    every = config.r1_every
-    penalty = Phase(
-        name="penalty", trains=("discriminators",), optimizer="discriminator", every=every
-    )
-    every = config.cycle_every
-    return (
-        Phase(name="discriminator", trains=("discriminators",)),
-        # An update on no gradient at all would still move weights by their momentum.
-        *((penalty,) if config.weights.r1 else ()),
-        Phase(name="generator", trains=generators),
-        Phase(name="cycle", trains=generators, optimizer="generator", every=every),
-    )
+    judges, makers = ("discriminators",), ("segmenter", "inpainter", "enhancer")
+    penalty = Phase(name="penalty", trains=judges, optimizer="discriminator", every=config.r1_every)
+    cycle = Phase(name="cycle", trains=makers, optimizer="generator", every=config.cycle_every)
+    # An update on no gradient at all would still move weights by their momentum.
+    penalised = (penalty,) if config.weights.r1 else ()
+    judge, make = Phase(name="discriminator", trains=judges), Phase(name="generator", trains=makers)
+    return (judge, *penalised, make, cycle)
 
 
 def _check(config: SEIGANConfig) -> None:

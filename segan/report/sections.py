@@ -28,7 +28,7 @@ _STATISTICS = {
     "undecided": "undecided: 0 binary, 0.5 nowhere decided",
     "border_touch": "border touch: 0 never, 1 uniform, above 1 hugging",
     "diversity": "diversity: 0 the same mask everywhere",
-    "largest": "largest region: share of pixels",
+    "largest": "largest region: mean share of a pixel",
     "used": "regions in use",
     "certainty": "certainty: 0 undecided, 1 decided",
 }

@@ -77,3 +77,14 @@ def learning_rate(config: OptimizerConfig, progress: float) -> float:
     past = max(0.0, progress - config.hold) / max(1.0 - config.hold, 1e-9)
     dropped = 0.1 ** int(progress * config.drops + 1e-9)
     return float(config.lr * rise * dropped * (1.0 + past * (config.final - 1.0)))
+
+
+def set_learning_rates(
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    configs: Mapping[str, OptimizerConfig],
+    progress: float,
+) -> None:
+    """Give each optimiser the `learning_rate` of its configuration."""
+    for name, optimizer in optimizers.items():
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(configs[name], progress)

@@ -39,6 +39,16 @@ def owned_by(
     )
 
 
+def first_step_of_segmenter(method: Method, num_steps: int) -> int:
+    """The first of `num_steps` iterations that trains the segmenter; `num_steps` if none does."""
+    own = set(method.segmenter.parameters())
+    phases = [phase for phase in method.phases if not own.isdisjoint(trained_by(phase, method))]
+    for step in range(num_steps):
+        if step / num_steps >= method.learns_after and any(phase.due(step) for phase in phases):
+            return step
+    return num_steps
+
+
 def train_only(method: Method, trained: list[nn.Parameter]) -> None:
     """Freeze all networks but those a phase trains."""
     chosen = set(trained)

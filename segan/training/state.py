@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +124,20 @@ def load_state(directory: Path) -> State | None:
             "put a good one there, or start anew with --overwrite"
         )
     return None
+
+
+def require_same(directory: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Make sure that the facts of a checkpoint's run are those of the run that it is for.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    changed = [key for key in wanted if found.get(key) != wanted[key]]
+    if changed:
+        raise ConfigError(
+            f"{directory} was made with another {' and another '.join(changed)}; "
+            "restore what it was, or start anew with --overwrite"
+        )
 
 
 def optimizer_tensors(

@@ -21,7 +21,7 @@ from segan import distributed
 from segan.data.loading import Draws, batches, preview_batch, split_batch, to_device
 from segan.data.sample import Dataset
 from segan.data.views import Units
-from segan.errors import ConfigError, DataError, DivergenceError, Interrupted, SeganError
+from segan.errors import DataError, DivergenceError, Interrupted, SeganError
 from segan.evaluation.health import HealthMonitor, statistics_of
 from segan.methods.base import Losses, Method, Phase
 from segan.segmenter import Segmenter
@@ -29,15 +29,23 @@ from segan.training.config import TrainConfig
 from segan.training.console import Console
 from segan.training.ema import AveragedSegmenter
 from segan.training.logbook import Logbook, require_tensorboard
-from segan.training.optimizers import build_optimizer, learning_rate, optimizer_configs
+from segan.training.optimizers import build_optimizer, optimizer_configs, set_learning_rates
 from segan.training.panels import panel, write_png
-from segan.training.phases import images_per_pass, owned_by, owner, train_only, trained_by
+from segan.training.phases import (
+    first_step_of_segmenter,
+    images_per_pass,
+    owned_by,
+    owner,
+    train_only,
+    trained_by,
+)
 from segan.training.signals import StopRequest
 from segan.training.state import (
     State,
     load_optimizer_tensors,
     load_state,
     optimizer_tensors,
+    require_same,
     save_state,
 )
 
@@ -107,7 +115,7 @@ class Trainer:
             name: build_optimizer(settings, owned_by(name, method.phases, self.parameters))
             for name, settings in self.optimizer_configs.items()
         }
-        self.health = HealthMonitor(config.health)
+        self.health = HealthMonitor(config.health, first_step_of_segmenter(method, self.num_steps))
         self.console = Console(self.num_steps, quiet=not accelerator.is_main_process)
         self.terms: dict[str, Tensor] = {}
         self.skipped_updates = 0
@@ -126,11 +134,11 @@ class Trainer:
 
         Raises:
             Interrupted: SIGTERM or SIGINT came; the state was saved first.
-            DivergenceError: Losses stayed non-finite, or masks collapsed and `health.stop` is set.
+            DivergenceError: Losses stayed non-finite, or masks collapsed and `health` ends the run.
             DataError: A checkpoint, a panel or the log cannot be written.
         """
-        main = self.accelerator.is_main_process
-        tensorboard = self.config.tensorboard
+        self._require_uncollapsed()
+        main, tensorboard = self.accelerator.is_main_process, self.config.tensorboard
         # Loader processes start here, before anything that a fork should not inherit.
         self.incoming = self._batches()
         try:
@@ -172,10 +180,8 @@ class Trainer:
         self.method.progress = self.step / self.num_steps
         # Noise that a method draws itself depends on the step alone.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-        for name, optimizer in self.optimizers.items():
-            rate = learning_rate(self.optimizer_configs[name], (self.step + 1) / self.num_steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        done = (self.step + 1) / self.num_steps
+        set_learning_rates(self.optimizers, self.optimizer_configs, done)
         shared = self._draw()
         for phase in self.method.phases:
             if not phase.due(self.step):
@@ -304,16 +310,16 @@ class Trainer:
         for warning in warnings:
             self.console.warn(warning.message)
         if logbook:
-            messages = [warning.message for warning in warnings]
-            logbook.write_health(self.step, asdict(statistics), messages)
-        may_stop = self.config.health.stop or self.config.health.restarts > 0
-        collapsed = may_stop and self.health.collapsed
+            logbook.write_health(self.step, asdict(statistics), [w.message for w in warnings])
+        self._require_uncollapsed()
+
+    def _require_uncollapsed(self) -> None:
+        # The first process's verdict: what it saves says the same to whoever resumes.
+        collapsed = self.accelerator.is_main_process and self.health.ends_run
         if distributed.any_rank(collapsed, self.accelerator.device):
             self.save()
-            raise DivergenceError(
-                f"step {self.step}: masks have collapsed ({', '.join(self.health.active)}); "
-                "the run was stopped as train.health asks"
-            )
+            problem = f"masks have collapsed ({', '.join(self.health.active)})"
+            raise DivergenceError(f"step {self.step}: {problem}; train.health stops such a run")
 
     # Stopping and resuming.
 
@@ -348,12 +354,7 @@ class Trainer:
         if state is None:
             return False
         tensors, facts = state
-        changed = [key for key in self.facts if facts["run"].get(key) != self.facts[key]]
-        if changed:
-            raise ConfigError(
-                f"{self.directory}/state was made with another {' and another '.join(changed)}; "
-                "restore what it was, or start anew with --overwrite"
-            )
+        require_same(self.directory / "state", facts["run"], self.facts)
         device, world_size = self.accelerator.device, self.accelerator.num_processes
         if facts["world_size"] != world_size:
             self.console.warn(

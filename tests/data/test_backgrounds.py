@@ -1,5 +1,6 @@
 """Object-free pictures: where they come from, and how views put them beside those with objects."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -238,7 +239,7 @@ def test_an_item_depends_on_its_generator_alone() -> None:
     for one, two in zip(first, again, strict=True):
         assert torch.equal(one, two)
     assert not torch.equal(first.jitter, third.jitter)
-    assert all(0 <= float(v.min()) <= float(v.max()) <= 1 for v in first)
+    assert all(0 <= float(v.min()) <= float(v.max()) <= 1 for v in first[:-1])
     assert set(first.polygons.unique().tolist()) <= {0.0, 1.0}
 
 
@@ -263,18 +264,46 @@ def test_small_pictures_of_both_sets_are_left_out_and_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "backgrounds", "problem"),
+    ("scale", "sides", "problem"),
     [
-        ([("a", 40)], [("c", 40)], "1 pictures of pictures have sides of 32 pixels or more"),
-        ([("a", 40), ("b", 9)], [("c", 40)], "1 pictures of pictures have sides of 32"),
-        ([("a", 40), ("b", 40)], [("c", 20)], "0 object-free pictures of pictures have sides"),
+        (
+            0.5,
+            (40, 9, 40),
+            r"^pictures of pictures: 1 of 2 with sides of 32 .* or raise the scale$",
+        ),
+        (0.5, (40, 40, 20), "^object-free pictures of pictures: 0 of 1 with sides of 32 pixels"),
+        (None, (40, 9, 40), r"16 pixels or more \('method\.size'\), at least 2 .*; lower it$"),
     ],
 )
-def test_too_few_pictures_are_one_clear_line(samples, backgrounds, problem) -> None:
-    dataset = Pictures(*([flat(n, s, s, 1) for n, s in found] for found in (samples, backgrounds)))
+def test_too_few_large_pictures_are_one_clear_line(scale, sides, problem) -> None:
+    first, second, ground = (flat(str(n), side, side, 1) for n, side in enumerate(sides))
     with pytest.raises(ConfigError, match=problem) as caught:
-        SceneView(16, 0.5).units(dataset)
+        SceneView(16, scale).units(Pictures([first, second], [ground]))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("view", "least"), [(SceneView, 2), (PictureSceneView, 3)])
+def test_where_there_are_too_few_pictures_no_size_helps_and_more_of_them_do(view, least) -> None:
+    samples = [flat(str(level), 40, 40, level) for level in range(least)]
+    ground = [flat("ground", 40, 40, 9)]
+    view(16).units(Pictures(samples, ground))
+    expected = (
+        f"pictures of pictures: {least - 1} in all, at least {least} make a scene; add pictures"
+    )
+    with pytest.raises(ConfigError) as caught:
+        view(16).units(Pictures(samples[1:], ground))
+    assert str(caught.value) == expected
+
+
+def test_a_scene_of_one_set_is_of_three_different_pictures() -> None:
+    """A picture pasted onto itself looks real whatever its mask."""
+    dataset = Pictures([flat(str(level), 20, 20, level) for level in (10, 20, 30)])
+    view, orders = PictureSceneView(16), set()
+    for position in range(60):
+        item = draw(view, dataset, position, index=position % 3)
+        parts = (item.images, item.backgrounds, item.others)
+        orders.add(tuple(round(float(part.mean() * 255)) for part in parts))
+    assert orders == set(itertools.permutations((10, 20, 30)))
 
 
 def test_pictures_of_the_same_set_can_stand_for_backgrounds() -> None:
@@ -286,7 +315,7 @@ def test_pictures_of_the_same_set_can_stand_for_backgrounds() -> None:
     assert units.items == [(0, 0), (1, 0), (2, 0)]
     assert len(units.skipped) == 1
     found = {round(float(draw(view, dataset, n).backgrounds.mean() * 255)) for n in range(20)}
-    assert found == {10, 20, 30}
+    assert found == {20, 30}
     assert view.needs == {"images"}
 
 

@@ -37,9 +37,16 @@ CLUSTERING = {
         ("adam-float64", {"double": True}),
     )
 }
+# What is noisy is cut off at 0 and 1, and in fp32 rounding decides which pixels are.
+QUIET = {"guards": {"second_noise": 0.0}}
 SCENES = {
-    "seigan-sgd-fp32": {"name": "seigan", "optimizers": SGD},
+    "seigan-sgd-fp32": {
+        "name": "seigan",
+        "optimizers": dict.fromkeys(SGD, GENTLE),
+        "method": QUIET,
+    },
     "seigan-adam-float64": {"name": "seigan", "double": True},
+    "seigan-adam-float64-micro": {"name": "seigan", "double": True, "micro_batch": 2},
 }
 REDRAWING = {"redo-adam-float64": {"name": "redo", "double": True}}
 RUNS |= CLUSTERING | SCENES | REDRAWING

@@ -145,6 +145,16 @@ def test_nothing_is_said_during_grace() -> None:
     assert [warning.step for warning in watch([bad] * 6, monitor, {})] == [200]
 
 
+def test_grace_is_counted_from_the_first_step_that_trains_the_segmenter() -> None:
+    bad = MaskStatistics(area=0, empty=1, full=0, undecided=0, border_touch=0, diversity=0)
+    config = HealthConfig(grace=200, patience=1, stop_after=1, every=50)
+    monitor = HealthMonitor(config, learns_from=100)
+    assert watch([bad] * 5, monitor, {}) == []
+    assert not monitor.collapsed
+    assert [warning.step for warning in monitor.update(300, bad, {})] == [300]
+    assert monitor.collapsed
+
+
 def test_masks_are_collapsed_after_stop_after_bad_checks_and_not_once_recovered() -> None:
     bad = MaskStatistics(area=0, empty=1, full=0, undecided=0, border_touch=0, diversity=0)
     good = MaskStatistics(
@@ -241,6 +251,7 @@ def test_region_statistics_of_one_region_of_none_and_of_equal_ones():
     assert found.used == pytest.approx(1.0)
     undecided = region_statistics(torch.full((2, 4, 8, 8), 0.25))
     assert undecided.certainty == pytest.approx(0.0, abs=1e-6)
+    assert undecided.largest == pytest.approx(0.25)
     labels = torch.arange(4).repeat_interleave(16).view(1, 8, 8).expand(2, -1, -1)
     equal = region_statistics(torch.nn.functional.one_hot(labels).permute(0, 3, 1, 2).float())
     assert equal.largest == 0.25
@@ -255,3 +266,22 @@ def test_one_region_for_everything_is_warned_of_and_counts_as_collapse():
     assert [(w.step, w.failure) for w in warnings] == [(1, "one_region")]
     assert "100% of pixels" in warnings[0].message
     assert monitor.collapsed
+
+
+def test_an_undecided_partition_is_no_region_that_has_taken_everything():
+    """ReDO's masks start at .5 everywhere: which side of it they lie on says nothing."""
+    undecided = torch.tensor([0.51, 0.49])[:, None, None].expand(8, 2, 16, 16)
+    statistics = region_statistics(undecided)
+    assert (statistics.largest, statistics.used) == (pytest.approx(0.51), pytest.approx(1.0))
+    monitor = HealthMonitor(HealthConfig(grace=0, patience=1, stop_after=1, most_of_one=0.9))
+    monitor.update(1, statistics, {})
+    assert not monitor.collapsed
+
+
+def test_of_confident_partitions_the_largest_region_is_what_its_pixels_say():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.multinomial(torch.tensor([0.9, 0.07, 0.03]), 2048, True, generator=generator)
+    confident = torch.nn.functional.one_hot(labels).T.reshape(1, 3, 32, 64).float()
+    regions = (12 * confident).softmax(1)
+    share = float((labels == 0).float().mean())
+    assert region_statistics(regions).largest == pytest.approx(share, abs=1e-4)

@@ -51,7 +51,6 @@ TINY: dict[str, dict[str, Any]] = {
         "size": 16,
         "weights": {"area_floor": 1.0, "area_ceiling": 1.0, "binarity": 1.0},
     },
-    # The noise before the second swap is drawn from the step-seeded stream as well.
     "seigan": {
         "network": {"width": 4, "depth": 1},
         "inpainter": {"width": 4, "depth": 1},
@@ -59,7 +58,7 @@ TINY: dict[str, dict[str, Any]] = {
         "discriminator": {"width": 4, "depth": 2},
         "size": 16,
         "weights": {"binarity": 1.0},
-        "guards": {"second_noise": 0.0, "warmup": 0.0, "grounded": True},
+        "guards": {"warmup": 0.0, "grounded": True},
     },
     "redo": {
         "network": {"width": 4, "depth": 1},

@@ -40,6 +40,7 @@ def batch() -> SceneBatch:
         others=rand(3, 3, SIZE, SIZE),
         jitter=rand(3, 4),
         polygons=(rand(3, 1, SIZE, SIZE) > 0.5).float(),
+        grain=torch.zeros(3, 6, SIZE, SIZE),
     )
 
 

@@ -43,7 +43,8 @@ def batch(count: int = 3) -> SceneBatch:
         pictures[:, :, 5:11, 4:10] = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
     polygons = torch.zeros(count, 1, 16, 16)
     polygons[..., :8] = 1
-    return SceneBatch(images, backgrounds, others, torch.zeros(count, 4), polygons)
+    grain = torch.randn(count, 6, 16, 16, generator=generator)
+    return SceneBatch(images, backgrounds, others, torch.zeros(count, 4), polygons, grain)
 
 
 class Red(Segmenter):
@@ -168,6 +169,26 @@ def test_filled_reals_have_the_same_holes_as_the_fakes():
     assert not torch.allclose(real * mask, given.backgrounds * mask)
 
 
+@pytest.mark.parametrize("warming", [False, True])
+def test_the_penalty_is_taken_where_the_discriminators_are_shown_reals(warming):
+    method = with_segmenter(make(guards={"warmup": 0.5}), Constant(0.5))
+    method.progress = 0.0 if warming else 1.0
+    shown: dict[str, list[Tensor]] = {"background": [], "object": []}
+    judge = method.judge
+
+    def watched(name: str, images: Tensor) -> Tensor:
+        shown[name].append(images.detach().clone())
+        return judge(name, images)
+
+    method.judge = watched  # type: ignore[method-assign]
+    given = batch()
+    method("discriminator", given)
+    method("penalty", given)
+    for name, (real, _, penalised) in shown.items():
+        assert torch.equal(penalised, real), name
+    assert not torch.equal(shown["background"][2], given.backgrounds)
+
+
 def test_an_object_free_scene_gives_d_bg_nothing_to_see():
     """With the guard, a picture without object cannot be told from a real one: it is one."""
     method = with_segmenter(make(), Constant(0.7))
@@ -180,20 +201,36 @@ def test_an_object_free_scene_gives_d_bg_nothing_to_see():
 def test_the_second_swap_sees_no_hidden_message():
     images = torch.rand(2, 3, 16, 16)
     message = 0.004 * torch.randn(2, 3, 16, 16)
+    grain = torch.randn(2, 3, 16, 16)
     noisy = make(guards={"second_noise": 0.05})
-    torch.manual_seed(0)
-    assert float((noisy.disturb(images) - images).std()) > 5 * float(message.std())
+    assert float((noisy.disturb(images, grain) - images).std()) > 5 * float(message.std())
     blurred = make(guards={"second_blur": 2.0})
-    kept = blurred.disturb(images + message) - blurred.disturb(images)
+    kept = blurred.disturb(images + message, grain) - blurred.disturb(images, grain)
     assert float(kept.std()) < 0.3 * float(message.std())
-    assert torch.equal(make().disturb(images), images)
+    assert torch.equal(make().disturb(images, grain), images)
+
+
+def test_noise_of_the_second_swap_is_the_samples_own():
+    """Each picture of the two has its own, and no stream of a process has a part in it."""
+    method = make(guards={"second_noise": 0.05})
+    given = batch()
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        found.append(method("cycle", given).total)
+    assert torch.equal(*found)
+    for part in (slice(3), slice(3, 6)):
+        grain = given.grain.clone()
+        grain[:, part] = grain[:, part].flip(0)
+        assert not torch.equal(method("cycle", given._replace(grain=grain)).total, found[0])
 
 
 def test_a_detached_second_swap_teaches_the_first_nothing():
     for detached in (False, True):
         method = make(guards={"second_detached": detached})
         pictures = torch.rand(1, 3, 16, 16, requires_grad=True)
-        assert method.disturb(pictures).requires_grad != detached
+        grain = torch.zeros(1, 3, 16, 16)
+        assert method.disturb(pictures, grain).requires_grad != detached
 
 
 def test_without_residual_there_is_no_enhancer():

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,16 @@ from segan import config, data, methods, runs
 from segan.checkpoint import load_segmenter
 from segan.cli import main
 from segan.data.guesses import Guessed, GuessView
-from segan.data.sample import Guess, Sample
+from segan.data.sample import Dataset, Guess, Sample
 from segan.data.targets import TargetBatch
 from segan.errors import ConfigError
-from segan.guessing import confidences_of, guessed_mask, open_teacher, with_guesses
+from segan.guessing import (
+    confidences_of,
+    guessed_mask,
+    make_guesses,
+    open_teacher,
+    with_guesses,
+)
 from segan.methods.self_training import SelfTraining, SelfTrainingConfig
 from segan.training.config import RunConfig
 
@@ -72,10 +79,17 @@ class Bands:
 # --- the teacher's masks -------------------------------------------------------------------------
 
 
+def guessed_by(
+    settings: SelfTrainingConfig, folder: Path, dataset: Dataset | None = None
+) -> Guessed:
+    dataset = Bands() if dataset is None else dataset
+    make_guesses(dataset, open_teacher(settings), folder)
+    return with_guesses(dataset, settings, folder)
+
+
 def test_guesses_of_otsu_are_the_bands_with_the_border_as_background(tmp_path: Path):
     settings = config.build(SelfTrainingConfig, {"type": "self_training", "teacher": "otsu"})
-    teacher = open_teacher(settings)
-    found = with_guesses(Bands(), settings, teacher, tmp_path / "guesses")
+    found = guessed_by(settings, tmp_path / "guesses")
     for index in range(6):
         sample = found[index]
         assert sample.truth is None
@@ -88,24 +102,56 @@ def test_guesses_of_otsu_are_the_bands_with_the_border_as_background(tmp_path: P
 def test_guesses_are_read_again_and_those_of_another_teacher_are_replaced(tmp_path: Path):
     settings = config.build(SelfTrainingConfig, {"type": "self_training", "teacher": "otsu"})
     folder = tmp_path / "guesses"
-    with_guesses(Bands(), settings, open_teacher(settings), folder)
+    guessed_by(settings, folder)
     marked = folder / "00002.png"
     Image.fromarray(np.full((30, 30), 7, np.uint8)).save(marked)
-    again = with_guesses(Bands(), settings, open_teacher(settings), folder)
+    again = guessed_by(settings, folder)
     assert float(again[2].guess.opacity.max()) == pytest.approx(7 / 255)
     other = replace(settings, teacher="kmeans")
-    anew = with_guesses(Bands(), other, open_teacher(other), folder)
+    anew = guessed_by(other, folder)
     assert float(anew[2].guess.opacity.max()) == 1
+
+
+class Changed(Bands):
+    """As many bands, but that of index 2 is another."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.changes = changes
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        return replace(sample, **self.changes) if index == 2 else sample
+
+
+@pytest.mark.parametrize(
+    ("change", "anew"),
+    [
+        ({"name": "another band"}, True),
+        ({"image": Bands()[5].image}, True),
+        ({"boxes": torch.tensor([[1.0, 1.0, 9.0, 9.0]])}, True),
+        ({"truth": None}, False),
+    ],
+)
+def test_guesses_of_other_pictures_are_replaced(tmp_path: Path, change, anew):
+    settings = config.build(SelfTrainingConfig, {"type": "self_training", "teacher": "otsu"})
+    guessed_by(settings, tmp_path)
+    Image.fromarray(np.full((30, 30), 7, np.uint8)).save(tmp_path / "00002.png")
+    dataset = Changed(**change)
+    opacity = guessed_by(settings, tmp_path, dataset)[2].guess.opacity
+    if anew:
+        torch.testing.assert_close(opacity, (dataset[2].image[0] == 220).float())
+    else:
+        assert float(opacity.max()) == pytest.approx(7 / 255)
 
 
 def test_a_half_made_set_of_guesses_goes_on(tmp_path: Path):
     settings = config.build(SelfTrainingConfig, {"type": "self_training", "teacher": "otsu"})
     folder = tmp_path / "guesses"
-    with_guesses(Bands(), settings, open_teacher(settings), folder)
+    guessed_by(settings, folder)
     (folder / "contrast.json").unlink()
     (folder / "00003.png").unlink()
     written = (folder / "00001.png").stat().st_mtime_ns
-    with_guesses(Bands(), settings, open_teacher(settings), folder)
+    guessed_by(settings, folder)
     assert (folder / "00003.png").exists()
     assert (folder / "00001.png").stat().st_mtime_ns == written
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from tiny import result, trainer, tree
+from tiny import result, started, trainer, tree
 
 from segan import config, methods
 from segan.cli import main
+from segan.errors import DivergenceError
 from segan.methods.base import Method
 from segan.training.logbook import read_metrics
 
@@ -41,11 +42,26 @@ def test_collapsed_run_that_may_stop_ends_with_exit_code_4(tmp_path, capsys):
     assert "masks are empty; raise the weight of the area floor" in warning
     assert "[100% of masks are empty]" in warning
     # Checks 2, 3, 4, ... are bad; the fifth bad one is at step 6.
-    assert "error: step 6: masks have collapsed (nothing)" in errors
+    (error,) = (line for line in errors.splitlines() if line.startswith("error:"))
+    assert error.startswith("error: step 6: masks have collapsed (nothing); ")
+    assert "--overwrite starts it anew" in error
     assert result(out)[0]["step"] == 6
-    # It stays collapsed: the same command says so again at the next check.
-    assert main(["train", str(file), "--out", str(out)]) == 4
-    assert "step 7: masks have collapsed" in capsys.readouterr().err
+    # It stays collapsed: the same command trains no further, and says the same.
+    for _ in range(2):
+        assert main(["train", str(file), "--out", str(out)]) == 4
+        assert error in capsys.readouterr().err.splitlines()
+    assert result(out)[0]["step"] == len(result(out)[1]) == 6
+    assert not (out / "segmenter.safetensors").exists()
+
+
+@pytest.mark.usefixtures("collapsed")
+def test_a_run_that_collapsed_at_its_last_step_is_not_finished(tmp_path, capsys):
+    file, out = tmp_path / "tiny.yaml", tmp_path / "run"
+    file.write_text(config.to_yaml(tree(steps=6, health=HEALTH | {"stop": True})))
+    for _ in range(2):
+        assert main(["train", str(file), "--out", str(out)]) == 4
+        assert "error: step 6: masks have collapsed (nothing)" in capsys.readouterr().err
+        assert not (out / "segmenter.safetensors").exists()
 
 
 @pytest.mark.usefixtures("collapsed")
@@ -53,6 +69,42 @@ def test_collapsed_run_warns_once_and_goes_on_by_default(tmp_path, capsys):
     trainer(tmp_path, steps=9, health=HEALTH, prepare=mask_nothing).run()
     assert capsys.readouterr().err.count("% of masks are empty]") == 1
     assert result(tmp_path)[0]["step"] == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "first"),
+    [
+        ("cut_paste", {}, 0),
+        ("copy_paste", {"guards": {"head_start": 7}}, 7),
+        ("seigan", {"guards": {"warmup": 0.25}}, 5),
+        ("iic", {"num_overclusters": 0}, 0),
+    ],
+)
+def test_grace_is_counted_from_where_the_segmenter_learns(tmp_path, name, method, first):
+    built = trainer(tmp_path, steps=20, name=name, method=method)
+    assert built.health.learns_from == first
+    before = [p.detach().clone() for p in built.method.segmenter.parameters()]
+    started(built)
+    for step in range(first + 1):
+        same = zip(built.method.segmenter.parameters(), before, strict=True)
+        assert all(torch.equal(*pair) for pair in same), f"it learned before step {step}"
+        built.iterate()
+    after = zip(built.method.segmenter.parameters(), before, strict=True)
+    assert not all(torch.equal(*pair) for pair in after)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("copy_paste", {"guards": {"head_start": 10}}),
+        ("seigan", {"guards": {"warmup": 0.5}}),
+    ],
+)
+def test_masks_that_have_not_been_trained_yet_are_no_collapse(tmp_path, name, method):
+    """Ten of twenty steps without the segmenter, two of grace, and the fifth bad check."""
+    settings = {"method": method, "health": HEALTH | {"stop": True}, "prepare": mask_nothing}
+    with pytest.raises(DivergenceError, match=r"step 16: masks have collapsed \(nothing\)"):
+        trainer(tmp_path, steps=20, name=name, **settings).run()
 
 
 def test_healthy_run_does_not_warn(tmp_path, capsys):

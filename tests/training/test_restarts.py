@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -62,12 +63,37 @@ def test_a_collapsed_run_starts_anew_and_says_so(failing, tmp_path, capsys):
     assert json.loads((out / "restarts.json").read_text()) == record
 
 
-def test_a_run_out_of_fresh_starts_ends_with_exit_code_4_and_stays_so(failing, tmp_path):
-    failing[0] = 9
-    assert run(tmp_path, restarts=1) == 4
-    assert len(json.loads((tmp_path / "run" / "restarts.json").read_text())) == 1
-    assert run(tmp_path, restarts=1) == 4
-    assert not (tmp_path / "run" / "segmenter.safetensors").exists()
+def test_a_run_out_of_fresh_starts_ends_with_exit_code_4_and_stays_so(failing, tmp_path, capsys):
+    failing[0] = 2
+    found = []
+    for _ in range(3):
+        assert run(tmp_path, restarts=1) == 4
+        lines = capsys.readouterr().err.splitlines()
+        found.append([line for line in lines if line.startswith("error:")])
+        assert len(json.loads((tmp_path / "run" / "restarts.json").read_text())) == 1
+        assert not (tmp_path / "run" / "segmenter.safetensors").exists()
+    assert len(found[0]) == 1
+    assert "masks have collapsed" in found[0][0]
+    assert "--overwrite starts it anew" in found[0][0]
+    assert found[0] == found[1] == found[2]
+    assert run(tmp_path, "--overwrite", restarts=1) == 0
+
+
+def test_a_run_that_was_killed_between_verdict_and_fresh_start_starts_anew(
+    failing, tmp_path, monkeypatch
+):
+    failing[0] = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Restarts, "note", Mock(side_effect=SystemError))
+        with pytest.raises(SystemError):
+            run(tmp_path, restarts=1)
+    out = tmp_path / "run"
+    assert not (out / "restarts.json").exists()
+    assert run(tmp_path, restarts=1) == 0
+    (record,) = json.loads((out / "restarts.json").read_text())
+    assert (record["seed"], record["reason"][:7]) == (0, "step 4:")
+    assert len((out / "collapsed" / "01" / "metrics.jsonl").read_text().splitlines()) == 4
+    assert load_segmenter(out / "segmenter.safetensors").metadata["seed"] == SEED_STEP
 
 
 def test_overwriting_forgets_the_collapsed_attempts(failing, tmp_path):
