@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from segan.data.images import one_line
 from segan.errors import DataError
@@ -88,7 +89,8 @@ def _extract_tar(archive: Path, folder: Path, limits: Limits) -> None:
             if member.issparse():
                 raise budget.refusal(member.name, "is a sparse file")
             budget.take(member.name, member.size)
-            tar.extract(member, folder, set_attrs=False, filter="data")
+            # Not tar.extract(): its filter of entries is missing from Python 3.11.0 to 3.11.3.
+            _write(folder / member.name, tar.extractfile(member))
 
 
 def _extract_zip(archive: Path, folder: Path, limits: Limits) -> None:
@@ -100,14 +102,18 @@ def _extract_zip(archive: Path, folder: Path, limits: Limits) -> None:
             if info.flag_bits & 1:
                 raise budget.refusal(info.filename, "is encrypted")
             budget.take(info.orig_filename, info.file_size)
-            place = folder / info.filename
-            if info.is_dir():
-                place.mkdir(parents=True, exist_ok=True)
-                continue
-            place.parent.mkdir(parents=True, exist_ok=True)
             # The reader stops at the size that the header states, and checks the CRC there.
-            with file.open(info) as source, place.open("wb") as target:
-                shutil.copyfileobj(source, target, _CHUNK)
+            _write(folder / info.filename, None if info.is_dir() else file.open(info))
+
+
+def _write(place: Path, source: IO[bytes] | None) -> None:
+    """Make a file of what `source` holds, or a folder where there is none."""
+    if source is None:
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with source, place.open("wb") as target:
+        shutil.copyfileobj(source, target, _CHUNK)
 
 
 class _Budget:
