@@ -5,28 +5,29 @@ color, and texture cues", TPAMI 2004, as a sparse assignment problem (Jonker and
 Computing 1987). Each pixel is paired with at most one of the other side, no further away than a
 given distance; the sum of distances, plus 100 times that distance for every pixel left alone, is
 as small as can be. Costs are rounded to a hundredth of a pixel.
+
+From one threshold to the next few pixels come or go, and only pairs near those change. So in large
+connected pieces pairs are made anew there alone, and kept if all together are proven to cost least.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
+from segan.evaluation.assignment import Indices, Pairs, Piece, assign, costs_least, pieces_of
 from segan.evaluation.metrics import Mask
-
-Indices = NDArray[np.intp]
-Costs = NDArray[np.float64]
 
 MAX_DISTANCE = 0.0075  # of the diagonal of the picture
 OUTLIER_COST = 100  # over the largest distance
 COST_STEPS = 100  # to the pixel
 
-# The solver's time grows with the square of the number of pixels: pieces are solved one by one, but
-# small ones together, as each call has a price too.
-_POOLED_PIXELS = 250
+# Pieces of so many pixels of people are mended where something changed, if that is within so many
+# largest distances of at most this share of them.
+_LARGE = 600
+_NEARBY = 8
+_MENDED = 0.75
 
 _EXACT = 2.0**50  # integers up to here, and sums of a few, are exact as floats
 
@@ -55,8 +56,8 @@ class Counts(NamedTuple):
 class BoundaryMatcher:
     """The people's boundaries of one picture, to which predictions are matched.
 
-    What does not depend on the prediction is made once, and pieces of the prediction that are as
-    they were in the one before, at the next lower threshold, are not solved again.
+    People are stacked one below the other, each with a copy of the prediction, so that all are
+    matched at once; a place is a pixel of the stack.
 
     Args:
         truths: Each person's boundary pixels, bool [H, W].
@@ -64,161 +65,110 @@ class BoundaryMatcher:
     """
 
     def __init__(self, truths: Sequence[Mask], *, max_distance: float) -> None:
-        self._reach = int(max_distance)
-        height, width = truths[0].shape
-        self._shape = height + 2 * self._reach, width + 2 * self._reach
-        self._people = [
-            _Person(truth, self._shape[1], self._reach, max_distance) for truth in truths
-        ]
-
-    def match(self, prediction: Mask) -> Counts:
-        """Pairs the pixels of a prediction, bool [H, W], with every person's."""
-        places = np.flatnonzero(np.pad(prediction, self._reach))
-        numbers = np.full(self._shape[0] * self._shape[1], -1, np.int32)
-        numbers[places] = np.arange(len(places))
-        matches = [person.match(numbers, places) for person in self._people]
-        return Counts(
-            recalled=sum(int(np.count_nonzero(matched)) for matched in matches),
-            num_truth=sum(person.num_pixels for person in self._people),
-            matched=int(np.count_nonzero(np.logical_or.reduce(matches))),
-            num_predicted=len(places),
-        )
-
-
-class _Person:
-    """One person's boundary pixels and the places around each where its partner may lie."""
-
-    def __init__(self, truth: Mask, width: int, reach: int, max_distance: float) -> None:
+        reach = int(max_distance)
+        height, width = (size + 2 * reach for size in truths[0].shape)
         rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
         distances = np.hypot(rows, columns)
         near = distances <= max_distance
-        own = np.flatnonzero(np.pad(truth, reach))
-        self.num_pixels = len(own)
-        self._around: Indices = own[:, None] + (rows * width + columns)[near]
-        # SciPy takes a cost of 0 for no pair at all.
-        costs = np.rint(distances[near] * COST_STEPS) + 1
-        alone = float(np.rint(OUTLIER_COST * max_distance * COST_STEPS))
+        self._reach, self._num_people, self._width = reach, len(truths), width
+        self._own = np.flatnonzero(np.concatenate([np.pad(truth, reach) for truth in truths]))
+        self._around: Indices = (self._own[:, None] + (rows * width + columns)[near]).ravel()
+        self._true = np.repeat(np.arange(len(self._own)), np.count_nonzero(near))
         # Among equals the pairing decides whose predicted pixels come last, row by row, so that
         # the result is one whatever is solved together. Everything stays an exact integer.
-        num_places = int(truth.shape[0] + 2 * reach) * width
-        most = _EXACT / (alone * max(self.num_pixels, 1))
-        self._num_ranks = max(int(min(num_places, most)), 1)
-        self._ranks_per_place = self._num_ranks / num_places
-        unit = max(self.num_pixels, 1) * self._num_ranks
-        self._costs, self._alone = costs * unit, alone * unit
-        self._solved: dict[bytes, Mask] = {}
+        alone = float(np.rint(OUTLIER_COST * max_distance * COST_STEPS))
+        most = max(1, *(int(np.count_nonzero(truth)) for truth in truths))
+        num_places = height * width
+        num_ranks = max(int(min(num_places, _EXACT / (alone * most))), 1)
+        ranks = num_ranks - np.floor(np.arange(num_places) * (num_ranks / num_places))
+        self._ranks = np.tile(ranks, len(truths))
+        # SciPy takes a cost of 0 for no pair at all.
+        self._costs = (np.rint(distances[near] * COST_STEPS) + 1) * (most * num_ranks)
+        self._alone = alone * most * num_ranks
+        self._present = np.zeros(len(self._ranks), np.bool_)
+        self._partners = np.full(len(self._own), -1, np.intp)  # places
+        self._pieces: set[bytes] = set()  # the places in each
 
-    def match(self, numbers: NDArray[np.int32], places: Indices) -> Mask:
-        """Which predicted pixels are paired: bool [N].
+    def match(self, prediction: Mask) -> Counts:
+        """Pairs the pixels of a prediction, bool [H, W], with every person's."""
+        present = np.tile(np.pad(prediction, self._reach).ravel(), self._num_people)
+        self._partners = self._paired(present)
+        self._present = present
+        paired = np.zeros(len(present), np.bool_)
+        paired[self._partners[self._partners >= 0]] = True
+        return Counts(
+            recalled=int(np.count_nonzero(paired)),
+            num_truth=len(self._own),
+            matched=int(np.count_nonzero(paired.reshape(self._num_people, -1).any(axis=0))),
+            num_predicted=int(np.count_nonzero(prediction)),
+        )
+
+    def _paired(self, present: Mask) -> Indices:
+        """The partner of each true pixel, a place, or -1, given what is predicted at each place."""
+        hits = np.flatnonzero(present[self._around])
+        true, at = self._true[hits], self._around[hits]
+        places = np.flatnonzero(present)
+        number = np.empty(len(present), np.intp)  # read where there is a pixel
+        number[places] = np.arange(len(places))
+        costs = self._costs[hits - true * len(self._costs)] + self._ranks[at]
+        before = np.where(present[self._partners], self._partners, -1)
+        near_change = self._near_change(present, before)
+        found = np.full(len(self._own), -1)
+        pieces: set[bytes] = set()
+        new: list[Piece] = []
+        pairs = Pairs(true, number[at], costs)
+        for piece in pieces_of(pairs, num_rows=len(found), num_columns=len(places)):
+            key = places[piece.columns].tobytes()
+            pieces.add(key)
+            old = before[piece.rows]
+            if key in self._pieces:
+                found[piece.rows] = old
+                continue
+            if len(piece.rows) >= _LARGE:
+                old = np.where(old < 0, -1, number[old])
+                mended = self._mended(piece, old, near_change[piece.rows])
+                if mended is not None:
+                    found[piece.rows] = np.where(mended < 0, -1, places[mended])
+                    continue
+            new.append(piece)
+        rows, columns = assign(new, self._alone)
+        found[rows] = places[columns]
+        self._pieces = pieces
+        return found
+
+    def _near_change(self, present: Mask, before: Indices) -> Mask:
+        """Whether each true pixel is near one that lost its partner, or a new place."""
+        changed = present & ~self._present
+        changed[self._own[before != self._partners]] = True
+        radius = _NEARBY * self._reach
+        kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+        near = cv2.dilate(changed.view(np.uint8).reshape(-1, self._width), kernel)
+        is_near: Mask = near.view(np.bool_).ravel()[self._own]
+        return is_near
+
+    def _mended(self, piece: Piece, old: Indices, near_change: Mask) -> Indices | None:
+        """The columns of a piece's rows, -1 for none, paired anew where something changed.
 
         Args:
-            numbers: The number of the predicted pixel at each place, -1 where there is none.
-            places: The place of each predicted pixel [N].
+            piece: Of the graph of pairs.
+            old: The column that each of its rows had, -1 for none.
+            near_change: Whether each of its rows is to be paired anew.
+
+        Returns:
+            None if that would be most of the piece, or does not cost least.
         """
-        found = numbers[self._around]
-        true, step = np.nonzero(found >= 0)
-        predicted = found[true, step].astype(np.intp)
-        ranks = self._num_ranks - np.floor(places[predicted] * self._ranks_per_place)
-        edges = _Edges(predicted, true, self._costs[step] + ranks)
-        matched = np.zeros(len(places), np.bool_)
-        solved: dict[bytes, Mask] = {}
-        new: list[tuple[bytes, Indices, _Edges]] = []
-        for pixels, piece in _pieces(edges, len(places), self.num_pixels):
-            key = places[pixels].tobytes()
-            if key in self._solved:
-                solved[key] = matched[pixels] = self._solved[key]
-            else:
-                new.append((key, pixels, piece))
-        for pool in _pools(new):
-            together = zip(*(piece for *_, piece in pool), strict=True)
-            _solve(_Edges(*map(np.concatenate, together)), self._alone, matched)
-        for key, pixels, _ in new:
-            solved[key] = matched[pixels]
-        self._solved = solved
-        return matched
-
-
-class _Edges(NamedTuple):
-    """Possible pairs: numbers of the predicted and the true pixel, and the cost, [E] each."""
-
-    predicted: Indices
-    true: Indices
-    costs: Costs
-
-
-def _pieces(edges: _Edges, num_predicted: int, num_true: int) -> Iterator[tuple[Indices, _Edges]]:
-    """The predicted pixels and the edges of each connected piece of the graph."""
-    if not len(edges.costs):
-        return
-    size = num_predicted + num_true
-    pairs = edges.predicted, edges.true + num_predicted
-    graph = csr_matrix((edges.costs, pairs), shape=(size, size))
-    _, labels = connected_components(graph, directed=False)
-    by_edge = _groups(labels[edges.predicted])
-    pixels, _ = _renumbered(edges.predicted)
-    by_pixel = _groups(labels[pixels])
-    for some, part in zip(by_pixel, by_edge, strict=True):
-        yield pixels[some], _Edges(edges.predicted[part], edges.true[part], edges.costs[part])
-
-
-def _groups(labels: NDArray[np.integer]) -> list[Indices]:
-    """The positions of each label, in the order of the labels."""
-    order = np.argsort(labels, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-
-
-def _renumbered(numbers: Indices) -> tuple[Indices, Indices]:
-    """The different numbers, ascending, and the place of each of the given ones among them."""
-    present = np.bincount(numbers) > 0
-    return np.flatnonzero(present), (np.cumsum(present) - 1)[numbers]
-
-
-def _pools(
-    pieces: Sequence[tuple[bytes, Indices, _Edges]],
-) -> Iterator[list[tuple[bytes, Indices, _Edges]]]:
-    """Consecutive pieces, so many that a pool has enough pixels to be worth a call."""
-    pool: list[tuple[bytes, Indices, _Edges]] = []
-    num_pixels = 0
-    for piece in pieces:
-        pool.append(piece)
-        num_pixels += len(piece[1])
-        if num_pixels >= _POOLED_PIXELS:
-            yield pool
-            pool, num_pixels = [], 0
-    if pool:
-        yield pool
-
-
-def _solve(edges: _Edges, alone: float, matched: Mask) -> None:
-    """Marks the predicted pixels that are paired."""
-    predicted, first = _renumbered(edges.predicted)
-    true, second = _renumbered(edges.true)
-    if len(predicted) <= len(true):
-        partners = _assign(first, second, edges.costs, alone)
-        matched[predicted[partners < len(true)]] = True
-    else:
-        partners = _assign(second, first, edges.costs, alone)
-        matched[predicted[partners[partners < len(predicted)]]] = True
-
-
-def _assign(first: Indices, second: Indices, costs: Costs, alone: float) -> Indices:
-    """The partner of each of the pixels of one side; the number of the others or more for none.
-
-    Args:
-        first: End of each edge on the side with fewer pixels.
-        second: End on the other side.
-        costs: Of the edges.
-        alone: Cost of a pixel without a partner.
-    """
-    num_first, num_second = int(first.max()) + 1, int(second.max()) + 1
-    # A private partner for each pixel of the first side stands for none.
-    own = np.arange(num_first)
-    rows = np.concatenate([first, own])
-    order = np.argsort(rows, kind="stable")
-    values = np.concatenate([costs, np.full(num_first, alone)])[order]
-    columns = np.concatenate([second, num_second + own])[order]
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows))])
-    shape = num_first, num_first + num_second
-    graph = csr_matrix((values, columns.astype(np.int32), starts.astype(np.int32)), shape=shape)
-    partners: Indices = min_weight_full_bipartite_matching(graph)[1]
-    return partners
+        if near_change.mean() > _MENDED:
+            return None
+        kept = old[~near_change & (old >= 0)]
+        is_kept = np.zeros(int(piece.columns.max()) + 1, np.bool_)
+        is_kept[kept] = True
+        is_open = np.zeros(int(piece.rows.max()) + 1, np.bool_)
+        is_open[piece.rows] = near_change
+        anew = piece.pairs.where(is_open[piece.pairs.rows] & ~is_kept[piece.pairs.columns])
+        parts = pieces_of(anew, num_rows=len(is_open), num_columns=len(is_kept))
+        rows, columns = assign(parts, self._alone)
+        found = np.full(len(is_open), -1)
+        found[piece.rows] = np.where(near_change, -1, old)
+        found[rows] = columns
+        mended = found[piece.rows]
+        return mended if costs_least(piece, mended, self._alone) else None

@@ -136,8 +136,36 @@ def test_the_result_does_not_depend_on_what_was_matched_before(monkeypatch):
     for boundaries in boundary_maps(contours, num_thresholds=20):
         together = matcher.match(boundaries)
         for pooled in (1, 10**9):
-            monkeypatch.setattr("segan.evaluation.matching._POOLED_PIXELS", pooled)
+            monkeypatch.setattr("segan.evaluation.assignment._POOLED", pooled)
             assert BoundaryMatcher(people, max_distance=3).match(boundaries) == together
+
+
+def test_mended_pieces_are_as_if_made_anew(monkeypatch):
+    monkeypatch.setattr("segan.evaluation.matching._LARGE", 1)
+    monkeypatch.setattr("segan.evaluation.matching._NEARBY", 1)
+    found = []
+
+    def mended(self, *piece):
+        found.append(original(self, *piece))
+        return found[-1]
+
+    original = BoundaryMatcher._mended
+    monkeypatch.setattr(BoundaryMatcher, "_mended", mended)
+    rng = np.random.default_rng(3)
+    people = [region_boundaries(blobs(seed, (60, 70)).astype(np.int32)) for seed in (0, 1, 2)]
+    boundaries = region_boundaries(blobs(0, (60, 70)).astype(np.int32)) | (
+        rng.random((60, 70)) < 0.1
+    )
+    matcher = BoundaryMatcher(people, max_distance=3)
+    for _ in range(40):
+        assert matcher.match(boundaries) == BoundaryMatcher(people, max_distance=3).match(
+            boundaries
+        )
+        top, left = rng.integers(0, 50, 2)
+        boundaries[top : top + 6, left : left + 6] = rng.random((6, 6)) < 0.3
+    num_mended = sum(columns is not None for columns in found)
+    assert num_mended >= 10, "most changes are mended"
+    assert num_mended < len(found), "some are not, as what costs least lies further away"
 
 
 # --- curves --------------------------------------------------------------------------------------

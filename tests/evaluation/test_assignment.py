@@ -1,0 +1,99 @@
+"""The sparse assignment problem and the proof that a solution costs least."""
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from segan.evaluation.assignment import Pairs, assign, costs_least, pieces_of
+
+ALONE = 500.0
+
+
+def problem(seed: int, size: tuple[int, int] = (12, 15)) -> np.ndarray:
+    """Costs [R, C], infinite where there is no pair."""
+    rng = np.random.default_rng(seed)
+    costs = rng.integers(1, 100, size).astype(float)
+    return np.where(rng.random(size) < 0.25, costs, np.inf)
+
+
+def pairs_of(costs: np.ndarray) -> Pairs:
+    rows, columns = np.nonzero(np.isfinite(costs))
+    return Pairs(rows, columns, costs[rows, columns])
+
+
+def least(costs: np.ndarray) -> float:
+    """The least cost, from the dense problem with a private column for each row."""
+    num_rows, num_columns = costs.shape
+    dense = np.full((num_rows, num_columns + num_rows), 1e9)
+    dense[:, :num_columns] = np.where(np.isfinite(costs), costs, 1e9)
+    dense[np.arange(num_rows), num_columns + np.arange(num_rows)] = ALONE
+    return float(dense[linear_sum_assignment(dense)].sum())
+
+
+def cost(costs: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float:
+    return float(costs[rows, columns].sum() + ALONE * (len(costs) - len(rows)))
+
+
+@pytest.mark.parametrize("pooled", [1, 20, 10**9])
+def test_assignments_cost_as_little_as_dense_ones(monkeypatch, pooled):
+    monkeypatch.setattr("segan.evaluation.assignment._POOLED", pooled)
+    for seed in range(30):
+        for size in ((12, 15), (15, 12), (9, 9), (1, 4), (20, 3)):
+            costs = problem(seed, size)
+            pairs = pairs_of(costs)
+            pieces = list(pieces_of(pairs, num_rows=size[0], num_columns=size[1]))
+            rows, columns = assign(pieces, ALONE)
+            assert len(set(rows)) == len(rows) and len(set(columns)) == len(columns)
+            assert cost(costs, rows, columns) == least(costs), (seed, size)
+
+
+def test_pieces_share_no_row_and_no_column_and_hold_all_pairs():
+    costs = problem(4, (30, 40)) * np.where(
+        np.random.default_rng(5).random((30, 40)) < 0.1, 1, np.inf
+    )
+    pairs = pairs_of(costs)
+    pieces = list(pieces_of(pairs, num_rows=30, num_columns=40))
+    assert len(pieces) > 3
+    for name in ("rows", "columns"):
+        together = np.concatenate([getattr(piece, name) for piece in pieces])
+        assert len(set(together)) == len(together)
+        assert set(together) == set(getattr(pairs, name))
+    for piece in pieces:
+        assert set(piece.rows) == set(piece.pairs.rows)
+        assert set(piece.columns) == set(piece.pairs.columns)
+    assert sum(len(piece.pairs.rows) for piece in pieces) == len(pairs.rows)
+    assert not list(pieces_of(pairs_of(np.full((2, 2), np.inf)), num_rows=2, num_columns=2))
+
+
+def test_only_what_costs_least_has_prices():
+    """Against the least cost, for solutions with one pair or one chain of pairs changed."""
+    verdicts = []
+    for seed in range(60):
+        costs = problem(seed)
+        rng = np.random.default_rng(seed)
+        pieces = pieces_of(pairs_of(costs), num_rows=12, num_columns=15)
+        for piece in pieces:
+            within = np.full_like(costs, np.inf)
+            within[piece.pairs.rows, piece.pairs.columns] = piece.pairs.costs
+            within = within[piece.rows]
+            rows, columns = assign([piece], ALONE)
+            taken = np.full(12, -1)
+            taken[rows] = columns
+            assert costs_least(piece, taken[piece.rows], ALONE)
+            for _ in range(10):
+                other = taken.copy()
+                row = rng.choice(piece.rows)
+                column = rng.choice(piece.columns)
+                if not np.isfinite(costs[row, column]):
+                    other[row] = -1  # one more is alone
+                else:
+                    other[other == column] = other[row] if rng.random() < 0.5 else -1
+                    other[row] = column
+                mine = other[piece.rows]
+                has_one = np.flatnonzero(mine >= 0)
+                if not np.isfinite(within[has_one, mine[has_one]]).all():
+                    continue
+                verdict = costs_least(piece, mine, ALONE)
+                assert verdict == (cost(within, has_one, mine[has_one]) == least(within))
+                verdicts.append(verdict)
+    assert min(verdicts.count(True), verdicts.count(False)) >= 50
