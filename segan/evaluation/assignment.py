@@ -107,6 +107,10 @@ def costs_least(piece: Piece, taken: Indices, alone: float) -> bool:
         piece: A piece of the problem.
         taken: The column of each row of the piece [R], -1 for none.
         alone: The cost of a row that takes none.
+
+    Returns:
+        False also where prices take too long to find: a chain of many rows, each of which is better
+        off only once the next one is.
     """
     rows, columns, pairs = piece
     row_of, column_of = np.searchsorted(rows, pairs.rows), np.searchsorted(columns, pairs.columns)

@@ -43,7 +43,8 @@ def test_assignments_cost_as_little_as_dense_ones(monkeypatch, pooled):
             pairs = pairs_of(costs)
             pieces = list(pieces_of(pairs, num_rows=size[0], num_columns=size[1]))
             rows, columns = assign(pieces, ALONE)
-            assert len(set(rows)) == len(rows) and len(set(columns)) == len(columns)
+            assert len(set(rows)) == len(rows)
+            assert len(set(columns)) == len(columns)
             assert cost(costs, rows, columns) == least(costs), (seed, size)
 
 
