@@ -43,10 +43,12 @@ class Teacher(NamedTuple):
     Attributes:
         opened: The segmenter.
         windows: The windows around boxes in which it sees objects; None: whole pictures.
+        first_sha256: Of the teacher of the first round, if this is a student of an earlier one.
     """
 
     opened: Opened
     windows: WindowSpec | None
+    first_sha256: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """What a record says of it, and by which its masks are known again; no paths."""
@@ -55,6 +57,7 @@ class Teacher(NamedTuple):
             "sha256": self.opened.sha256,
             "supervision": self.opened.supervision,
             "windows": self.windows is not None,
+            "first_sha256": self.first_sha256 or self.opened.sha256,
         }
 
 

@@ -142,7 +142,8 @@ def _second_stage(
             unscored = replace(config.evaluation, split="none")
             train(replace(config, method=earlier, evaluation=unscored), before)
             windows = method.view.windows
-            teacher = open_teacher(replace(method, teacher=str(before), teacher_windows=windows))
+            student = open_teacher(replace(method, teacher=str(before), teacher_windows=windows))
+            teacher = student._replace(first_sha256=teacher.opened.sha256)
         if accelerator.is_main_process:
             make_guesses(dataset, teacher, out / GUESSES)
         accelerator.wait_for_everyone()

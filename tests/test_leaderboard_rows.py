@@ -199,3 +199,62 @@ def test_data_that_cannot_be_read_costs_the_pictures_alone(tmp_path, places, mon
     assert sum("no pictures there" in line for line in said) == 2  # whole pictures, and windows
     for suffix in ("md", "csv", "html"):
         assert "otsu" in (places.runs / f"leaderboard.{suffix}").read_text()
+
+
+def dry_run(tmp_path: Path, places: Places, capsys, *more: str) -> dict[str, str]:
+    """The line of each row that `--dry-run` names."""
+    where = ["--out", str(places.runs), "--results", str(places.results.parent)]
+    assert main(["leaderboard", str(tmp_path / "suite.yaml"), *where, "--dry-run", *more]) == 0
+    return {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+
+
+def test_a_teacher_that_is_trained_again_takes_all_its_students_along(tmp_path, places, capsys):
+    third = SUITE[SUITE.index("  second:") :].replace("second", "third")
+    suite = suite_of(tmp_path)
+    (tmp_path / "suite.yaml").write_text(SUITE + third)
+    lines = dry_run(tmp_path, places, capsys, "--only", "*third-0")
+    # The run of first-0 is gone, and its kept student cannot be of the next one.
+    assert {name for name, line in lines.items() if "to run" in line} == {
+        *("shapes-first-0", "shapes-second-0", "shapes-third-0")
+    }
+    assert places.kept(row_of(suite, "second-1")).exists()
+
+
+def test_a_damaged_teacher_is_none_and_stops_no_table(tmp_path, places, capsys):
+    suite = suite_of(tmp_path)
+    places.kept(row_of(suite, "second-0")).unlink()
+    run = places.row(row_of(suite, "first-0")) / "run"
+    run.mkdir(parents=True)
+    (run / "segmenter.safetensors").write_bytes(b"cut short")
+    assert "to run" in dry_run(tmp_path, places, capsys)["shapes-first-0"]
+    where = ["--out", str(places.runs), "--results", str(places.results.parent)]
+    assert main(["leaderboard", str(tmp_path / "suite.yaml"), *where, "--collect"]) == 0
+    assert (places.runs / "leaderboard.md").exists()
+
+
+def test_later_tables_still_say_why_a_row_is_missing(tmp_path, places):
+    suite = suite_of(tmp_path)
+    said = {"second-0": "error: step 9: masks have collapsed (nothing)", "second-1": "step 1/9"}
+    for name, line in said.items():
+        row = row_of(suite, name)
+        places.kept(row).unlink()
+        places.row(row).mkdir(parents=True)
+        (places.row(row) / "log.txt").write_text(f"step 1/9\n{line}\n")
+    places.kept(row_of(suite, "first-1")).unlink()
+    where = ["--out", str(places.runs), "--results", str(places.results.parent)]
+    assert main(["leaderboard", str(tmp_path / "suite.yaml"), *where, "--collect"]) == 0
+    text = (places.runs / "leaderboard.md").read_text()
+    assert "- shapes-second-0: step 9: masks have collapsed (nothing)" in text
+    assert "- shapes-second-1: not finished" in text
+    assert "- shapes-first-1: not run" in text
+
+
+def test_a_student_of_several_rounds_counts_as_its_first_teachers(tmp_path):
+    student = 'teacher: "row:first",'
+    suite = suite_of(tmp_path, student, f"{student} rounds: 2,")
+    places = Places(runs=tmp_path / "runs", results=tmp_path / "results")
+    for name in ("first-0", "second-0"):
+        run_row(suite, row_of(suite, name), Path(), places)
+    assert [*current_rows(suite, places)] == ["shapes-first-0", "shapes-second-0"]
+    teacher = json.loads(places.kept(row_of(suite, "second-0")).read_text())["teacher"]
+    assert teacher["sha256"] != teacher["first_sha256"]

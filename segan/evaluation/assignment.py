@@ -18,7 +18,7 @@ Indices = NDArray[np.intp]
 Costs = NDArray[np.float64]
 
 _POOLED = 250  # columns that are worth a call
-_MOST_ROUNDS = 200  # of lowering prices, before a proof costs more than a solution
+_MOST_ROUNDS = 200  # of asking, before a proof costs more than a solution
 
 
 class Pairs(NamedTuple):
@@ -99,9 +99,8 @@ def costs_least(piece: Piece, taken: Indices, alone: float) -> bool:
     """Whether an assignment costs least, proven by prices (linear programming duality).
 
     It does if and only if there are prices, of columns at most 0 and of rows at most `alone`, such
-    that no pair costs less than its two prices and those taken cost just that; a row alone pays
-    `alone`, a column alone 0. Those of columns are lowered from 0 as far as the rows that are
-    better off with another column ask, until none does or no such prices are left.
+    that no pair costs less than its two prices, those taken cost just that, rows without a column
+    pay `alone`, and columns without a row 0.
 
     Args:
         piece: A piece of the problem.
@@ -113,31 +112,50 @@ def costs_least(piece: Piece, taken: Indices, alone: float) -> bool:
         off only once the next one is.
     """
     rows, columns, pairs = piece
-    row_of, column_of = np.searchsorted(rows, pairs.rows), np.searchsorted(columns, pairs.columns)
-    starts = np.searchsorted(row_of, np.arange(len(rows) + 1))
-    is_taken = pairs.columns == taken[row_of]
+    numbered = Pairs(
+        np.searchsorted(rows, pairs.rows), np.searchsorted(columns, pairs.columns), pairs.costs
+    )
+    is_taken = pairs.columns == taken[numbered.rows]
+    row, column, costs = numbered.where(is_taken)
+    column_of, row_of = np.full(len(rows), -1), np.full(len(columns), -1)
+    column_of[row], row_of[column] = column, row
     paid = np.full(len(rows), alone)
-    paid[row_of[is_taken]] = pairs.costs[is_taken]
-    own = np.full(len(rows), -1)
-    own[row_of[is_taken]] = column_of[is_taken]
-    owner = np.full(len(columns), -1)
-    owner[own[own >= 0]] = np.flatnonzero(own >= 0)
-    of_rows, of_columns = paid.copy(), np.zeros(len(columns))
-    asking = np.arange(len(rows))
+    paid[row] = costs
+    return not (paid > alone).any() and _has_prices(numbered, column_of, row_of, paid, alone)
+
+
+def _has_prices(
+    pairs: Pairs, column_of: Indices, row_of: Indices, paid: Costs, alone: float
+) -> bool:
+    """Whether prices are found that prove an assignment.
+
+    Prices of columns start at 0. A row lowers that of a column which it would rather have, to what
+    makes it indifferent; the row that has the column then pays more, and may ask elsewhere. If such
+    prices exist, this ends at the highest ones.
+
+    Args:
+        pairs: Of rows 0 .. R - 1 and columns 0 .. C - 1.
+        column_of: The column of each row [R], -1 for none.
+        row_of: The row of each column [C], -1 for none.
+        paid: What each row costs: its pair, or being alone [R].
+        alone: The most that a row pays.
+    """
+    starts = np.searchsorted(pairs.rows, np.arange(len(paid) + 1))
+    row_prices, column_prices = paid.copy(), np.zeros(len(row_of))
+    asking = np.arange(len(paid))
     for _ in range(_MOST_ROUNDS):
-        some = _ranges(starts[asking], starts[asking + 1])
-        asked = pairs.costs[some] - of_rows[row_of[some]]
-        lower = asked < of_columns[column_of[some]]
-        lowered = column_of[some[lower]]
+        theirs = pairs.where(_ranges(starts[asking], starts[asking + 1]))
+        offers = theirs.costs - row_prices[theirs.rows]
+        is_lower = offers < column_prices[theirs.columns]
+        lowered = theirs.columns[is_lower]
         if not len(lowered):
             return True
-        np.minimum.at(of_columns, lowered, asked[lower])
-        asking = owner[lowered]
-        if (asking < 0).any():
+        np.minimum.at(column_prices, lowered, offers[is_lower])
+        if (row_of[lowered] < 0).any():  # a column without a row costs nothing
             return False
-        asking = np.flatnonzero(np.bincount(asking))
-        of_rows[asking] = paid[asking] - of_columns[own[asking]]
-        if (of_rows[asking] > alone).any():
+        asking = np.flatnonzero(np.bincount(row_of[lowered]))
+        row_prices[asking] = paid[asking] - column_prices[column_of[asking]]
+        if (row_prices[asking] > alone).any():
             return False
     return False
 

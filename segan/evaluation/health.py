@@ -22,6 +22,7 @@ Failure = Literal[
 # Shares of what is allowed at which a mask counts as nothing and as everything.
 _EMPTY, _FULL = 0.01, 0.9
 _GRID = 32
+_DECIDED = 0.25  # certainty of a pixel that is of one region
 
 ADVICE: dict[Failure, str] = {
     "everything": (
@@ -114,12 +115,11 @@ class RegionStatistics:
     """What a batch of partitions looks like.
 
     Attributes:
-        largest: Mean probability over all pixels of the region that has most: its share of the
-            pixels where these are decided, and about 1 / K where nothing is, whatever a hair's
-            breadth would make of it.
+        largest: Share of pixels that are decidedly of the region that has most such pixels: those
+            whose certainty, as below, is .25 or more. A hair's breadth decides nothing.
         used: exp of the entropy of the shares of pixels where each region is the likeliest: how
             many are in use.
-        certainty: Mean over pixels of the largest probability, from 1 / K to 1, rescaled to [0, 1].
+        certainty: Mean over pixels of the largest probability, rescaled from [1 / K, 1] to [0, 1].
     """
 
     largest: float
@@ -135,10 +135,12 @@ def region_statistics(regions: Tensor) -> RegionStatistics:
     best, labels = regions.max(1)
     shares = torch.bincount(labels.flatten(), minlength=count) / labels.numel()
     entropy = -(shares * shares.clamp(min=1e-12).log()).sum()
+    certainty = (best * count - 1) / (count - 1)
+    decided = torch.bincount(labels[certainty >= _DECIDED], minlength=count)
     return RegionStatistics(
-        largest=float(regions.mean((0, 2, 3)).max()),
+        largest=float(decided.max() / labels.numel()),
         used=float(entropy.exp()),
-        certainty=float((best.mean() * count - 1) / (count - 1)),
+        certainty=float(certainty.mean()),
     )
 
 
@@ -222,7 +224,7 @@ class HealthConfig:
         most_accuracy: Discriminator accuracy (area under the ROC curve) from which it has won.
         most_gap: Mean real minus mean fake logit from which it has won, where the accuracy is
             not reported.
-        most_of_one: Mean probability from which one region has taken everything.
+        most_of_one: Share of pixels from which one region has taken everything.
         least_certainty: Certainty below which no region has anything.
     """
 

@@ -3,8 +3,9 @@
 Martin, Fowlkes and Malik, "Learning to detect natural image boundaries using local brightness,
 color, and texture cues", TPAMI 2004, as a sparse assignment problem (Jonker and Volgenant,
 Computing 1987). Each pixel is paired with at most one of the other side, no further away than a
-given distance; the sum of distances, plus 100 times that distance for every pixel left alone, is
-as small as can be. Costs are rounded to a hundredth of a pixel.
+given distance; the sum of distances, plus 100 times that distance for every pixel of people left
+alone, is as small as can be. (A charge on predicted pixels left alone would change nothing: each
+pair takes one away on either side.) Costs are in hundredths of a pixel, and one more for a pair.
 
 From one threshold to the next few pixels come or go, and only pairs near those change. So in large
 connected pieces pairs are made anew there alone, and kept if all together are proven to cost least.
@@ -74,24 +75,31 @@ class BoundaryMatcher:
         self._own = np.flatnonzero(np.concatenate([np.pad(truth, reach) for truth in truths]))
         self._around: Indices = (self._own[:, None] + (rows * width + columns)[near]).ravel()
         self._true = np.repeat(np.arange(len(self._own)), np.count_nonzero(near))
+        # SciPy takes a cost of 0 for no pair at all; being alone costs more than any pair.
+        costs = np.rint(distances[near] * COST_STEPS) + 1
+        alone = max(float(np.rint(OUTLIER_COST * max_distance * COST_STEPS)), costs.max() + 1)
         # Among equals the pairing decides whose predicted pixels come last, row by row, so that
-        # the result is one whatever is solved together. Everything stays an exact integer.
-        alone = float(np.rint(OUTLIER_COST * max_distance * COST_STEPS))
+        # the result is one whatever is solved together; of a picture of millions of pixels some
+        # share a rank. Everything stays an exact integer.
         most = max(1, *(int(np.count_nonzero(truth)) for truth in truths))
         num_places = height * width
         num_ranks = max(int(min(num_places, _EXACT / (alone * most))), 1)
         ranks = num_ranks - np.floor(np.arange(num_places) * (num_ranks / num_places))
         self._ranks = np.tile(ranks, len(truths))
-        # SciPy takes a cost of 0 for no pair at all.
-        self._costs = (np.rint(distances[near] * COST_STEPS) + 1) * (most * num_ranks)
+        self._costs = costs * (most * num_ranks)
         self._alone = alone * most * num_ranks
         self._present = np.zeros(len(self._ranks), np.bool_)
         self._partners = np.full(len(self._own), -1, np.intp)  # places
-        self._pieces: set[bytes] = set()  # the places in each
+        # The places of each piece's predicted pixels. People's pixels stay, so that these say
+        # which of them are in the piece, all its pairs, and who is paired with whom.
+        self._pieces: set[bytes] = set()
 
     def match(self, prediction: Mask) -> Counts:
         """Pairs the pixels of a prediction, bool [H, W], with every person's."""
-        present = np.tile(np.pad(prediction, self._reach).ravel(), self._num_people)
+        padded = np.pad(prediction, self._reach)
+        assert padded.size * self._num_people == len(self._present), "sizes differ"
+        assert padded.shape[1] == self._width, "sizes differ"
+        present = np.tile(padded.ravel(), self._num_people)
         self._partners = self._paired(present)
         self._present = present
         paired = np.zeros(len(present), np.bool_)
@@ -105,36 +113,37 @@ class BoundaryMatcher:
 
     def _paired(self, present: Mask) -> Indices:
         """The partner of each true pixel, a place, or -1, given what is predicted at each place."""
-        hits = np.flatnonzero(present[self._around])
-        true, at = self._true[hits], self._around[hits]
         places = np.flatnonzero(present)
-        number = np.empty(len(present), np.intp)  # read where there is a pixel
-        number[places] = np.arange(len(places))
-        costs = self._costs[hits - true * len(self._costs)] + self._ranks[at]
+        pairs = self._pairs(present, places)
+        # The last place, -1, stays -1 either way.
         before = np.where(present[self._partners], self._partners, -1)
         near_change = self._near_change(present, before)
-        found = np.full(len(self._own), -1)
+        partners = np.full(len(self._own), -1)
         pieces: set[bytes] = set()
         new: list[Piece] = []
-        pairs = Pairs(true, number[at], costs)
-        for piece in pieces_of(pairs, num_rows=len(found), num_columns=len(places)):
+        for piece in pieces_of(pairs, num_rows=len(partners), num_columns=len(places)):
             key = places[piece.columns].tobytes()
             pieces.add(key)
-            old = before[piece.rows]
-            if key in self._pieces:
-                found[piece.rows] = old
-                continue
-            if len(piece.rows) >= _LARGE:
-                old = np.where(old < 0, -1, number[old])
-                mended = self._mended(piece, old, near_change[piece.rows])
-                if mended is not None:
-                    found[piece.rows] = np.where(mended < 0, -1, places[mended])
-                    continue
-            new.append(piece)
-        rows, columns = assign(new, self._alone)
-        found[rows] = places[columns]
+            mended = before[piece.rows] if key in self._pieces else None
+            if mended is None and len(piece.rows) >= _LARGE:
+                mended = self._mended(piece, places, before, near_change[piece.rows])
+            if mended is None:
+                new.append(piece)
+            else:
+                partners[piece.rows] = mended
+        true, columns = assign(new, self._alone)
+        partners[true] = places[columns]
         self._pieces = pieces
-        return found
+        return partners
+
+    def _pairs(self, present: Mask, places: Indices) -> Pairs:
+        """True pixels and predicted ones near them; columns are numbers of `places`."""
+        hits = np.flatnonzero(present[self._around])
+        true, at = self._true[hits], self._around[hits]
+        number = np.empty(len(present), np.intp)  # read where there is a pixel
+        number[places] = np.arange(len(places))
+        costs = self._costs[hits % len(self._costs)] + self._ranks[at]
+        return Pairs(true, number[at], costs)
 
     def _near_change(self, present: Mask, before: Indices) -> Mask:
         """Whether each true pixel is near one that lost its partner, or a new place."""
@@ -146,29 +155,35 @@ class BoundaryMatcher:
         is_near: Mask = near.view(np.bool_).ravel()[self._own]
         return is_near
 
-    def _mended(self, piece: Piece, old: Indices, near_change: Mask) -> Indices | None:
-        """The columns of a piece's rows, -1 for none, paired anew where something changed.
+    def _mended(
+        self, piece: Piece, places: Indices, before: Indices, near_change: Mask
+    ) -> Indices | None:
+        """The partners of a piece's rows, places or -1, paired anew where something changed.
 
         Args:
             piece: Of the graph of pairs.
-            old: The column that each of its rows had, -1 for none.
-            near_change: Whether each of its rows is to be paired anew.
+            places: The place of each column.
+            before: The partner that each true pixel had, a place, or -1.
+            near_change: Whether each row of the piece is to be paired anew.
 
         Returns:
             None if that would be most of the piece, or does not cost least.
         """
         if near_change.mean() > _MENDED:
             return None
-        kept = old[~near_change & (old >= 0)]
-        is_kept = np.zeros(int(piece.columns.max()) + 1, np.bool_)
-        is_kept[kept] = True
-        is_open = np.zeros(int(piece.rows.max()) + 1, np.bool_)
-        is_open[piece.rows] = near_change
-        anew = piece.pairs.where(is_open[piece.pairs.rows] & ~is_kept[piece.pairs.columns])
-        parts = pieces_of(anew, num_rows=len(is_open), num_columns=len(is_kept))
-        rows, columns = assign(parts, self._alone)
-        found = np.full(len(is_open), -1)
-        found[piece.rows] = np.where(near_change, -1, old)
-        found[rows] = columns
-        mended = found[piece.rows]
-        return mended if costs_least(piece, mended, self._alone) else None
+        rows, columns, pairs = piece
+        taken = np.full(int(rows.max()) + 1, -1)  # the column of each row
+        kept = rows[~near_change & (before[rows] >= 0)]
+        taken[kept] = np.searchsorted(places, before[kept])
+        is_open = np.zeros(len(taken), np.bool_)
+        is_open[rows[near_change]] = True
+        is_free = np.ones(int(columns.max()) + 1, np.bool_)
+        is_free[taken[kept]] = False
+        anew = pairs.where(is_open[pairs.rows] & is_free[pairs.columns])
+        pieces = pieces_of(anew, num_rows=len(is_open), num_columns=len(is_free))
+        found, theirs = assign(pieces, self._alone)
+        taken[found] = theirs
+        taken = taken[rows]
+        if not costs_least(piece, taken, self._alone):
+            return None
+        return np.where(taken < 0, -1, places[taken])

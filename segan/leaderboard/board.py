@@ -15,7 +15,7 @@ from segan.config import Tree
 from segan.errors import ConfigError, SeganError
 from segan.evaluation.cases import Cases
 from segan.files import written_aside
-from segan.leaderboard.jobs import Failure, run_all
+from segan.leaderboard.jobs import Failure, run_all, why_not
 from segan.leaderboard.page import Sample, to_html
 from segan.leaderboard.running import Places, current_rows, dataset_of, run_row
 from segan.leaderboard.samples import picture_strip, truth_strip, write_jpeg
@@ -95,7 +95,8 @@ def leaderboard(
         failures = _run(suite, plan.wanted, roots, places, name, jobs=jobs, console=console)
     for failure in failures:
         console.print(f"failed: {failure.row}: {failure.reason}", markup=False)
-    reasons = {each.name: "its data is not there" for each in plan.absent}
+    reasons = {row.name: why_not(places.row(row) / "log.txt") for row in suite.rows}
+    reasons |= {each.name: "its data is not there" for each in plan.absent}
     reasons |= {failure.row: failure.reason for failure in failures}
     kept = [*current_rows(suite, places).values()]
     for warning in _write(suite, kept, found, places, reasons):
@@ -138,6 +139,10 @@ def _plan(
         while teacher and not _has_run(by_name[teacher], current.get(teacher), places):
             missing.add(teacher)
             teacher = by_name[teacher].needs
+    # A teacher that is trained again is another one to all of its students. In the suite's order a
+    # student of a student may come first, hence once per row.
+    for _ in suite.rows:
+        missing |= {row.name for row in suite.rows if row.needs in missing and row.name in current}
     kept = {row.name: current[row.name] for row in rows if row.name not in missing}
     to_run = [row for row in suite.rows if row.name in missing]
     absent = [row for row in to_run if roots[row.data] is None]
@@ -151,7 +156,10 @@ def _has_run(row: Row, kept: Tree | None, places: Places) -> bool:
     if kept is None or not path.exists():
         return False
     trained_on: str = kept["segmenter_sha256"]
-    return load_segmenter(path).sha256 == trained_on
+    try:
+        return load_segmenter(path).sha256 == trained_on
+    except SeganError:  # no teacher; running its row says what is wrong with the file
+        return False
 
 
 def _plan_table(
@@ -213,11 +221,7 @@ def _write(
     """Markdown, CSV and HTML of what is kept; what could not be drawn, a line each."""
     blocks = blocks_of(suite, kept)
     there = {row["row"] for row in kept}
-    missing = [
-        f"{row.name}: {reasons.get(row.name, 'not run')}"
-        for row in suite.rows
-        if row.name not in there
-    ]
+    missing = [f"{row.name}: {reasons[row.name]}" for row in suite.rows if row.name not in there]
     _write_text(places, ".md", to_markdown(suite, blocks, missing=missing))
     _write_text(places, ".csv", to_csv(kept))
     samples, undrawn = {}, []

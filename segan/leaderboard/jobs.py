@@ -142,10 +142,25 @@ def _failure(each: _Running, log: Path) -> Failure | None:
     if each.stopped:
         reason = "stopped after its minutes; the same command goes on with it"
         return Failure(row=each.row.name, code=_INTERRUPTED, reason=reason)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
+    lines = _lines(log)
     last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-    reason = errors[-1].removeprefix("error: ") if errors else last
+    reason = _error(lines) or last
     if code < 0:
         reason = f"killed by signal {-code}; its last line: {last}"
     return Failure(row=each.row.name, code=code, reason=reason)
+
+
+def why_not(log: Path) -> str:
+    """Why a row that was run, or not, in an earlier call is not there, by its log."""
+    if not log.exists():
+        return "not run"
+    return _error(_lines(log)) or "not finished"
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _error(lines: list[str]) -> str:
+    errors = [line for line in lines if line.startswith("error: ")]
+    return errors[-1].removeprefix("error: ") if errors else ""

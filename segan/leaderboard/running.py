@@ -333,7 +333,8 @@ def is_current(kept: Tree, suite: Suite, row: Row, teacher: Tree | None) -> bool
         return False
     if not row.needs:
         return True
-    trained_on = (kept.get("teacher") or {}).get("sha256")
+    of = kept.get("teacher") or {}
+    trained_on = of.get("first_sha256", of.get("sha256"))  # rows kept before there were rounds
     return teacher is not None and trained_on == teacher["segmenter_sha256"]
 
 

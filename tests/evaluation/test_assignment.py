@@ -98,3 +98,12 @@ def test_only_what_costs_least_has_prices():
                 assert verdict == (cost(within, has_one, mine[has_one]) == least(within))
                 verdicts.append(verdict)
     assert min(verdicts.count(True), verdicts.count(False)) >= 50
+
+
+def test_a_pair_that_costs_more_than_being_alone_does_not_cost_least():
+    (piece,) = pieces_of(pairs_of(np.array([[5.0]])), num_rows=1, num_columns=1)
+    assert costs_least(piece, np.array([0]), 6.0)
+    assert not costs_least(piece, np.array([-1]), 6.0)
+    assert not costs_least(piece, np.array([0]), 3.0)
+    assert costs_least(piece, np.array([-1]), 3.0)
+    assert len(assign([piece], 3.0)[0]) == 0

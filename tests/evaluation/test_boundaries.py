@@ -111,6 +111,8 @@ def test_the_largest_distance_is_inclusive_and_a_share_of_the_diagonal():
     truth[0, 1] = prediction[0, 4] = True
     assert BoundaryMatcher([truth], max_distance=3).match(prediction).recalled == 1
     assert BoundaryMatcher([truth], max_distance=2.99).match(prediction).recalled == 0
+    for tiny in (0, 1e-6, 1e-4):
+        assert BoundaryMatcher([truth], max_distance=tiny).match(truth) == (1, 1, 1, 1)
 
 
 def test_recall_counts_everybodys_pixels_and_precision_anybodys():

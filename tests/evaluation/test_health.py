@@ -251,7 +251,7 @@ def test_region_statistics_of_one_region_of_none_and_of_equal_ones():
     assert found.used == pytest.approx(1.0)
     undecided = region_statistics(torch.full((2, 4, 8, 8), 0.25))
     assert undecided.certainty == pytest.approx(0.0, abs=1e-6)
-    assert undecided.largest == pytest.approx(0.25)
+    assert undecided.largest == 0
     labels = torch.arange(4).repeat_interleave(16).view(1, 8, 8).expand(2, -1, -1)
     equal = region_statistics(torch.nn.functional.one_hot(labels).permute(0, 3, 1, 2).float())
     assert equal.largest == 0.25
@@ -272,10 +272,20 @@ def test_an_undecided_partition_is_no_region_that_has_taken_everything():
     """ReDO's masks start at .5 everywhere: which side of it they lie on says nothing."""
     undecided = torch.tensor([0.51, 0.49])[:, None, None].expand(8, 2, 16, 16)
     statistics = region_statistics(undecided)
-    assert (statistics.largest, statistics.used) == (pytest.approx(0.51), pytest.approx(1.0))
+    assert (statistics.largest, statistics.used) == (0, pytest.approx(1.0))
     monitor = HealthMonitor(HealthConfig(grace=0, patience=1, stop_after=1, most_of_one=0.9))
     monitor.update(1, statistics, {})
     assert not monitor.collapsed
+
+
+@pytest.mark.parametrize(("count", "best"), [(2, 0.85), (32, 0.8)])
+def test_a_region_likeliest_everywhere_has_taken_everything_without_being_certain(count, best):
+    regions = torch.full((8, count, 16, 16), (1 - best) / (count - 1))
+    regions[:, 1] = best
+    monitor = HealthMonitor(HealthConfig(grace=0, patience=1, stop_after=1, most_of_one=0.97))
+    warnings = monitor.update(1, region_statistics(regions), {})
+    assert [warning.failure for warning in warnings] == ["one_region"]
+    assert monitor.collapsed
 
 
 def test_of_confident_partitions_the_largest_region_is_what_its_pixels_say():
