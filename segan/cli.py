@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130  # as shells have it: 128 + SIGINT
 
 
@@ -351,7 +351,9 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("suite", metavar="SUITE", help="smoke, cpu, gpu or a YAML file")
+    parser.add_argument(
+        "suite", metavar="SUITE", help="cpu, gpu, seigan_guards, single, smoke, or a YAML file"
+    )
     parser.add_argument(
         "--root", action="append", default=[], metavar="NAME=PATH", help="where a data set is"
     )
@@ -367,7 +369,7 @@ def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("benchmarks") / "results",
         metavar="DIR",
-        help="finished rows go into DIR/SUITE (benchmarks/results)",
+        help="finished rows go into DIR/SUITE (./benchmarks/results)",
     )
     parser.add_argument("--dry-run", action="store_true", help="list rows and what is there")
     parser.add_argument("--collect", action="store_true", help="write the tables, run nothing")

@@ -290,7 +290,7 @@ def doubts_about(dataset: Dataset) -> list[str]:
     doubts = []
     if all(abs(order[name] - 0.5) < margin for name in ("texture", "contrast", "middle")):
         doubts.append(
-            f"the object-free pictures of {dataset.name} look just like those with objects "
+            "the pictures of 'data.backgrounds' look just like those with objects "
             "(texture, contrast, middle against border); make sure that they hold no objects"
         )
     for name in ("brightness", "saturation", "sharpness"):

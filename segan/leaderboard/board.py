@@ -91,8 +91,15 @@ def leaderboard(
     if not collect:
         if not plan.wanted and not plan.kept:
             names = ", ".join(dict.fromkeys(each.data for each in plan.absent))
-            raise ConfigError(f"no data for {suite.name}: give --root NAME=PATH for {names}")
-        failures = _run(suite, plan.wanted, roots, places, name, jobs=jobs, console=console)
+            raise ConfigError(
+                f"no data for {suite.name}: give --root NAME=PATH for {names}, or the folder that "
+                "holds them as SEGAN_DATA"
+            )
+        try:
+            failures = _run(suite, plan.wanted, roots, places, name, jobs=jobs, console=console)
+        except KeyboardInterrupt:
+            console.print("finished rows are kept; the same command goes on with the others")
+            raise
     for failure in failures:
         console.print(f"failed: {failure.row}: {failure.reason}", markup=False)
     reasons = {row.name: why_not(places.row(row) / "log.txt") for row in suite.rows}

@@ -76,6 +76,7 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
     # A run resumes if its settings are the same: so must be the spelling of its folders.
     root = root.resolve()
     dataset = dataset_of(entry, root, suite.config.split)
+    runs.report_skipped(dataset)
     if row.segmenter:
         found, run, header = open_segmenter(row.segmenter), None, {}
     else:
@@ -101,6 +102,7 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
         "dataset": dataset.name,
         "data_settings": entry.settings,
         "limit": entry.limit,
+        "skipped": len(getattr(dataset, "skipped", ())),
         "settings": digest_of(suite, row),
         **_facts(found, scores),
         "teacher": header.get("teacher"),

@@ -70,6 +70,7 @@ class Block:
         title: Of the data set.
         kind: "whole" or "windows".
         num_images: Pictures scored.
+        num_skipped: Pictures of the data set that could not be read.
         box_source: What boxes are read from, where windows are scored; or empty.
         split: Of the data set.
         is_first: Of the tables of its data set.
@@ -80,6 +81,7 @@ class Block:
     title: str
     kind: str
     num_images: int
+    num_skipped: int
     box_source: str
     split: str
     is_first: bool
@@ -109,6 +111,7 @@ def blocks_of(suite: Suite, kept: Sequence[Tree]) -> list[Block]:
                         title=entry.title or data,
                         kind=kind,
                         num_images=first["scores"][kind]["num_images"],
+                        num_skipped=first.get("skipped", 0),
                         box_source=(first["box_source"] or "") if kind == "windows" else "",
                         split=first["split"],
                         is_first=all(block.data != data for block in blocks),
@@ -270,6 +273,8 @@ def heading_of(block: Block) -> str:
     """What a table is of."""
     boxes = f" from {block.box_source}" if block.box_source else ""
     pictures = f"{block.num_images} pictures, {block.split}"
+    if block.num_skipped:
+        pictures += f"; {block.num_skipped} that cannot be read, left out"
     return f"{block.title}, {KINDS[block.kind]}{boxes} ({pictures})"
 
 

@@ -57,7 +57,9 @@ def test_splits_are_the_official_ones_and_truth_is_everybodys(tmp_path: Path) ->
 
 def test_a_missing_split_is_one_clear_line(tmp_path: Path) -> None:
     make(tmp_path, "train", "10")
-    message = r"^data\.root: no folder .*images/test for the split 'test'; found train$"
+    message = (
+        r"^data\.root: no folder .*images/test for the split 'test'; found train \(split 'train'\)$"
+    )
     with pytest.raises(ConfigError, match=message):
         Bsds500(Bsds500Config(root=tmp_path), "test")
     for root in (tmp_path / "gone", tmp_path / "data"):

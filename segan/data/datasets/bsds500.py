@@ -87,7 +87,8 @@ def _folders(images: Path, split: Split) -> list[str]:
     wanted = there if split == "all" else [_FOLDERS[split]]
     if not there or not set(wanted) <= set(there):
         named = "" if split == "all" else f" for the split {split!r}"
-        found = f"; found {', '.join(there)}" if there else ""
+        ours = [f"{name} (split {key!r})" for key, name in _FOLDERS.items() if name in there]
+        found = f"; found {', '.join(ours)}" if there else ""
         raise ConfigError(
             f"data.root: no folder {one_line(str(images / (wanted or ['train'])[0]))}{named}{found}"
         )
