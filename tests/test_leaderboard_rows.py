@@ -1,10 +1,13 @@
 """Which kept rows of a leaderboard count, which rows are run, and what tables say of the rest."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from segan import runs
@@ -258,3 +261,24 @@ def test_a_student_of_several_rounds_counts_as_its_first_teachers(tmp_path):
     assert [*current_rows(suite, places)] == ["shapes-first-0", "shapes-second-0"]
     teacher = json.loads(places.kept(row_of(suite, "second-0")).read_text())["teacher"]
     assert teacher["sha256"] != teacher["first_sha256"]
+
+
+def test_pictures_that_cannot_be_read_are_named_and_counted(tmp_path, capsys):
+    for number in range(12):
+        for folder in ("pictures", "masks"):
+            image = np.zeros((24, 24, 3), np.uint8)
+            image[number:14, 6:18] = 255
+            (tmp_path / folder).mkdir(exist_ok=True)
+            assert cv2.imwrite(str(tmp_path / folder / f"cell{number}.png"), image)
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "suite.yaml").write_text(
+        "checkpoints: 0\n"
+        f"data: {{cells: {{folder: x, settings: {{type: folder, masks: {tmp_path / 'masks'}}}}}}}\n"
+        "methods: {otsu: {segmenter: otsu}}\n"
+    )
+    suite = read_suite(str(tmp_path / "suite.yaml"))
+    places = Places(runs=tmp_path / "runs", results=tmp_path / "results")
+    run_row(suite, suite.rows[0], tmp_path / "pictures", places)
+    assert "skipped broken: " in capsys.readouterr().err
+    text = to_markdown(suite, blocks_of(suite, [*current_rows(suite, places).values()]), missing=[])
+    assert re.search(r"\(\d+ pictures, test; 1 that cannot be read, left out\)", text)
