@@ -309,6 +309,8 @@ def _dataset(options: argparse.Namespace, split: Split) -> Dataset:
         tree["root"] = options.root
     if options.boxes not in (None, "gt"):
         tree["boxes"] = options.boxes
+    if options.data in data.ON_DISK and "root" not in tree:
+        raise ConfigError(f"--data {options.data} needs --root PATH, the folder where it lies")
     return data.build(config.build(_Scored, {"data": tree}, "--data, --root, --set").data, split)
 
 

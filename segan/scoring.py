@@ -141,7 +141,9 @@ def show(results: Mapping[str, Evaluation], console: Console) -> None:
     for title, rows in (("windows around boxes", windows), ("whole pictures", whole)):
         if rows:
             first = next(iter(rows.values()))
-            console.print(table(rows, title=f"{first.dataset}, {first.split} split, {title}"))
+            pictures = f"{first.num_images} picture{'s' if first.num_images != 1 else ''}"
+            heading = f"{first.dataset}, {first.split} split, {pictures}: {title}"
+            console.print(table(rows, title=heading))
 
 
 def write_results(out: Path, results: Mapping[str, Evaluation]) -> None:

@@ -527,7 +527,7 @@ def test_evaluate_predict_and_export_the_run(run, tmp_path, pictures, capsys):
         ),
         (
             ["evaluate", "otsu", "--data", "dsb2018"],
-            "--data, --root, --set: 'data.root' is required and has no default",
+            "--data dsb2018 needs --root PATH, the folder where it lies",
         ),
         (
             ["evaluate", "otsu", "--data", "dsb2018", "--root", "nowhere"],

@@ -68,6 +68,8 @@ DATASETS: dict[str, Any] = {
     "dut_omron": Saliency,
 }
 
+ON_DISK = [name for name in DATASETS if name != "shapes"]  # the others are drawn
+
 
 def build(config: DataConfig, split: Split) -> Dataset:
     """One split of the data set of a configuration.
