@@ -263,6 +263,7 @@ def test_run_records_its_teacher_and_goes_on_where_it_was(tmp_path: Path):
         "sha256": None,
         "supervision": "none",
         "windows": False,
+        "first_sha256": None,
     }
     before = (tmp_path / "run" / "segmenter.safetensors").read_bytes()
     runs.train(run(keep=0.5), tmp_path / "run")
