@@ -4,8 +4,9 @@ Martin, Fowlkes and Malik, "Learning to detect natural image boundaries using lo
 color, and texture cues", TPAMI 2004, as a sparse assignment problem (Jonker and Volgenant,
 Computing 1987). Each pixel is paired with at most one of the other side, no further away than a
 given distance; the sum of distances, plus 100 times that distance for every pixel of people left
-alone, is as small as can be. (A charge on predicted pixels left alone would change nothing: each
-pair takes one away on either side.) Costs are in hundredths of a pixel, and one more for a pair.
+alone, is as small as can be. (A pair takes a pixel away on either side, so that a charge on both
+would be the same charge, twice as high.) Costs are in hundredths of a pixel, with one more for a
+pair.
 
 From one threshold to the next few pixels come or go, and only pairs near those change. So in large
 connected pieces pairs are made anew there alone, and kept if all together are proven to cost least.

@@ -336,7 +336,8 @@ def is_current(kept: Tree, suite: Suite, row: Row, teacher: Tree | None) -> bool
     if not row.needs:
         return True
     of = kept.get("teacher") or {}
-    trained_on = of.get("first_sha256", of.get("sha256"))  # rows kept before there were rounds
+    # Older rows lack the first round's, and had one round.
+    trained_on = of.get("first_sha256", of.get("sha256"))
     return teacher is not None and trained_on == teacher["segmenter_sha256"]
 
 
