@@ -95,8 +95,8 @@ def pieces_of(pairs: Pairs, *, num_rows: int, num_columns: int) -> Iterator[Piec
         yield Piece(rows[of_rows], columns[of_columns], pairs.where(of_pairs))
 
 
-def costs_least(piece: Piece, taken: Indices, alone: float) -> bool:
-    """Whether an assignment costs least, proven by prices (linear programming duality).
+def least_cost_prices(piece: Piece, taken: Indices, alone: float, guess: Costs) -> Costs | None:
+    """Prices that prove that an assignment costs least (linear programming duality).
 
     It does if and only if there are prices, of columns at most 0 and of rows at most `alone`, such
     that no pair costs less than its two prices, those taken cost just that, rows without a column
@@ -106,64 +106,89 @@ def costs_least(piece: Piece, taken: Indices, alone: float) -> bool:
         piece: A piece of the problem.
         taken: The column of each row of the piece [R], -1 for none.
         alone: The cost of a row that takes none.
+        guess: Prices of the columns [C], as of a problem much like this one: the closer, the
+            sooner this ends. Any are allowed.
 
     Returns:
-        False also where prices take too long to find: a chain of many rows, each of which is better
-        off only once the next one is.
+        Prices of the columns [C], or None: there are none, or they take too long to find, as in a
+        chain of many rows, each of which is better off only once the next one is.
     """
     rows, columns, pairs = piece
-    numbered = Pairs(
-        np.searchsorted(rows, pairs.rows), np.searchsorted(columns, pairs.columns), pairs.costs
-    )
-    is_taken = pairs.columns == taken[numbered.rows]
-    row, column, costs = numbered.where(is_taken)
+    row, column, _ = numbered = _numbered(piece)
+    is_taken = pairs.columns == taken[row]
     column_of, row_of = np.full(len(rows), -1), np.full(len(columns), -1)
-    column_of[row], row_of[column] = column, row
+    column_of[row[is_taken]], row_of[column[is_taken]] = column[is_taken], row[is_taken]
     paid = np.full(len(rows), alone)
-    paid[row] = costs
-    return not (paid > alone).any() and _has_prices(numbered, column_of, row_of, paid, alone)
+    paid[row[is_taken]] = pairs.costs[is_taken]
+    if (paid > alone).any():
+        return None
+    offers = _Offers.of(numbered, len(rows))
+    has_row = row_of >= 0
+    lowest = np.where(has_row, paid[row_of] - alone, 0)
+    for start in (np.clip(guess, lowest, 0), np.zeros(len(columns))):
+        prices = _prices(offers, column_of, row_of, paid, alone, start)
+        if prices is not None:
+            return prices
+    return None
 
 
-def _has_prices(
-    pairs: Pairs, column_of: Indices, row_of: Indices, paid: Costs, alone: float
-) -> bool:
-    """Whether prices are found that prove an assignment.
+class _Offers(NamedTuple):
+    """The pairs of each row side by side, filled up with a column that none can want [R, D].
 
-    Prices of columns start at 0. A row lowers that of a column which it would rather have, to what
-    makes it indifferent; the row that has the column then pays more, and may ask elsewhere. If such
-    prices exist, this ends at the highest ones.
-
-    Args:
-        pairs: Of rows 0 .. R - 1 and columns 0 .. C - 1.
-        column_of: The column of each row [R], -1 for none.
-        row_of: The row of each column [C], -1 for none.
-        paid: What each row costs: its pair, or being alone [R].
-        alone: The most that a row pays.
+    Attributes:
+        columns: Of each pair.
+        costs: Of each pair; infinite where there is none.
     """
-    starts = np.searchsorted(pairs.rows, np.arange(len(paid) + 1))
-    row_prices, column_prices = paid.copy(), np.zeros(len(row_of))
-    asking = np.arange(len(paid))
+
+    columns: Indices
+    costs: Costs
+
+    @classmethod
+    def of(cls, pairs: Pairs, num_rows: int) -> "_Offers":
+        """Of pairs of rows 0 .. R - 1, each with at least one."""
+        starts = _starts(pairs.rows)
+        place = np.arange(len(pairs.rows)) - starts[pairs.rows]
+        shape = (num_rows, int(place.max()) + 1)
+        columns, costs = np.zeros(shape, np.intp), np.full(shape, np.inf)
+        columns[pairs.rows, place], costs[pairs.rows, place] = pairs.columns, pairs.costs
+        return cls(columns, costs)
+
+
+def _prices(
+    offers: _Offers,
+    column_of: Indices,
+    row_of: Indices,
+    paid: Costs,
+    alone: float,
+    start: Costs,
+) -> Costs | None:
+    """As `least_cost_prices`, with prices that may only fall from where they start.
+
+    A row lowers the price of a column which it would rather have, to what makes it indifferent;
+    the row that has the column then pays more, and may ask elsewhere. If such prices exist, below
+    those at the start, this ends at the highest ones.
+    """
+    prices = start.copy()
+    row_prices = paid.copy()
+    has_one = np.flatnonzero(column_of >= 0)
+    row_prices[has_one] -= prices[column_of[has_one]]
+    columns, costs, pays = offers.columns, offers.costs, row_prices
     for _ in range(_MOST_ROUNDS):
-        theirs = pairs.where(_ranges(starts[asking], starts[asking + 1]))
-        offers = theirs.costs - row_prices[theirs.rows]
-        is_lower = offers < column_prices[theirs.columns]
-        lowered = theirs.columns[is_lower]
-        if not len(lowered):
-            return True
-        np.minimum.at(column_prices, lowered, offers[is_lower])
-        if (row_of[lowered] < 0).any():  # a column without a row costs nothing
-            return False
-        asking = np.flatnonzero(np.bincount(row_of[lowered]))
-        row_prices[asking] = paid[asking] - column_prices[column_of[asking]]
-        if (row_prices[asking] > alone).any():
-            return False
-    return False
-
-
-def _ranges(starts: Indices, stops: Indices) -> Indices:
-    """The numbers of several ranges, one after the other."""
-    sizes = stops - starts
-    return np.arange(sizes.sum()) + np.repeat(stops - np.cumsum(sizes), sizes)
+        theirs = costs - pays[:, None]
+        lower = np.flatnonzero(theirs < prices[columns])
+        if not len(lower):
+            return prices
+        lowered = columns.ravel()[lower]
+        holders = row_of[lowered]
+        if (holders < 0).any():  # a column without a row costs nothing
+            return None
+        np.minimum.at(prices, lowered, theirs.ravel()[lower])
+        asking = np.flatnonzero(np.bincount(holders))
+        pays = row_prices[asking] = paid[asking] - prices[column_of[asking]]
+        if (pays > alone).any():
+            return None
+        columns, costs = offers.columns[asking], offers.costs[asking]
+    return None
 
 
 def _groups(labels: NDArray[np.integer]) -> list[Indices]:
@@ -202,42 +227,53 @@ def _together(pool: list[Piece]) -> Piece:
 
 def _assign(piece: Piece, alone: float) -> tuple[Indices, Indices]:
     """As `assign`, of one piece or several, one after the other."""
-    rows, columns, pairs = piece
-    number = np.empty(int(columns.max()) + 1, np.int32)
-    number[columns] = np.arange(len(columns))
-    starts = np.append(np.flatnonzero(np.diff(pairs.rows, prepend=-1)), len(pairs.rows))
-    graph = csr_matrix(
-        (pairs.costs, number[pairs.columns], starts.astype(np.int32)),
-        shape=(len(rows), len(columns)),
-    )
+    rows, columns, _ = piece
+    numbered = _numbered(piece)
     if len(rows) <= len(columns):
-        partners = _partners(graph, alone)
+        partners = _partners(numbered, len(rows), len(columns), alone)
         has_one = partners < len(columns)
         return rows[has_one], columns[partners[has_one]]
-    partners = _partners(graph.T.tocsr(), alone)
+    by_column = np.argsort(numbered.columns, kind="stable")
+    row, column, costs = numbered.where(by_column)
+    turned = Pairs(column, row, costs)
+    partners = _partners(turned, len(columns), len(rows), alone)
     has_one = partners < len(rows)
     return rows[partners[has_one]], columns[has_one]
 
 
-def _partners(graph: csr_matrix, alone: float) -> Indices:
+def _numbered(piece: Piece) -> Pairs:
+    """The pairs, with the numbers of their rows and columns in the piece."""
+    rows, columns, pairs = piece
+    number = np.empty(int(columns.max()) + 1, np.intp)
+    number[columns] = np.arange(len(columns))
+    row = np.repeat(np.arange(len(rows)), np.diff(_starts(pairs.rows)))
+    return Pairs(row, number[pairs.columns], pairs.costs)
+
+
+def _starts(ascending: Indices) -> Indices:
+    """Where each run of equal numbers starts, and where the last one ends."""
+    return np.append(np.flatnonzero(np.diff(ascending, prepend=-1)), len(ascending))
+
+
+def _partners(pairs: Pairs, num_rows: int, num_columns: int, alone: float) -> Indices:
     """The column of each row [R] in the least costly assignment; C or more for none.
 
     Args:
-        graph: Cost of each possible pair [R, C], with no more rows than columns.
+        pairs: Of rows 0 .. R - 1, ascending, with columns 0 .. C - 1, ascending in each row.
+        num_rows: R, no more than C.
+        num_columns: C.
         alone: Cost of a row without a partner.
     """
-    num_rows, num_columns = graph.shape
     # A private column for each row, its last, stands for none.
-    own = np.arange(num_rows, dtype=np.int32)
-    ends = graph.indptr[1:] + own
-    given = np.ones(graph.nnz + num_rows, np.bool_)
-    given[ends] = False
-    costs = np.full(len(given), alone)
-    costs[given] = graph.data
-    columns = np.empty(len(given), np.int32)
-    columns[given] = graph.indices
-    columns[ends] = num_columns + own
-    starts = graph.indptr + np.arange(num_rows + 1, dtype=np.int32)
-    full = csr_matrix((costs, columns, starts), shape=(num_rows, num_columns + num_rows))
-    partners: Indices = min_weight_full_bipartite_matching(full)[1]
+    own = np.arange(num_rows)
+    ends = np.cumsum(np.bincount(pairs.rows, minlength=num_rows)) + own
+    given = np.arange(len(pairs.rows)) + pairs.rows
+    costs = np.empty(len(pairs.rows) + num_rows)
+    costs[given], costs[ends] = pairs.costs, alone
+    columns = np.empty(len(costs), np.int32)
+    columns[given], columns[ends] = pairs.columns, num_columns + own
+    starts = np.append(0, ends + 1).astype(np.int32)
+    graph = csr_matrix((costs, columns, starts), shape=(num_rows, num_columns + num_rows))
+    graph.has_canonical_format = True
+    partners: Indices = min_weight_full_bipartite_matching(graph)[1]
     return partners

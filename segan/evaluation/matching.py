@@ -18,7 +18,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from segan.evaluation.assignment import Indices, Pairs, Piece, assign, costs_least, pieces_of
+from segan.evaluation.assignment import Indices, Pairs, Piece, assign, least_cost_prices, pieces_of
 from segan.evaluation.metrics import Mask
 
 MAX_DISTANCE = 0.0075  # of the diagonal of the picture
@@ -91,6 +91,7 @@ class BoundaryMatcher:
         self._alone = alone * most * num_ranks
         self._present = np.zeros(len(self._ranks), np.bool_)
         self._partners = np.full(len(self._own), -1, np.intp)  # places
+        self._prices = np.zeros(len(self._ranks))
         # The places of each piece's predicted pixels. People's pixels stay, so that these say
         # which of them are in the piece, all its pairs, and who is paired with whom.
         self._pieces: set[bytes] = set()
@@ -185,6 +186,9 @@ class BoundaryMatcher:
         found, theirs = assign(pieces, self._alone)
         taken[found] = theirs
         taken = taken[rows]
-        if not costs_least(piece, taken, self._alone):
+        guess = self._prices[places[columns]]
+        prices = least_cost_prices(piece, taken, self._alone, guess)
+        if prices is None:
             return None
+        self._prices[places[columns]] = prices
         return np.where(taken < 0, -1, places[taken])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from segan.evaluation.assignment import Pairs, assign, costs_least, pieces_of
+from segan.evaluation.assignment import Pairs, Piece, assign, least_cost_prices, pieces_of
 
 ALONE = 500.0
 
@@ -32,6 +32,24 @@ def least(costs: np.ndarray) -> float:
 
 def cost(costs: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float:
     return float(costs[rows, columns].sum() + ALONE * (len(costs) - len(rows)))
+
+
+def costs_least(piece: Piece, taken: np.ndarray, guess: np.ndarray | None = None) -> bool:
+    """Whether there are prices; if so, they are what prices have to be."""
+    zeros = np.zeros(len(piece.columns))
+    prices = least_cost_prices(piece, taken, ALONE, zeros if guess is None else guess)
+    if prices is None:
+        return False
+    assert (prices <= 0).all()
+    assert not prices[~np.isin(piece.columns, taken)].any()
+    of = dict(zip(piece.columns.tolist(), prices.tolist(), strict=True))
+    own = {row: ALONE for row, column in zip(piece.rows, taken, strict=True) if column < 0}
+    chosen = dict(zip(piece.rows.tolist(), taken.tolist(), strict=True))
+    pairs = list(zip(*(values.tolist() for values in piece.pairs), strict=True))
+    own |= {row: cost - of[column] for row, column, cost in pairs if chosen[row] == column}
+    assert max(own.values()) <= ALONE
+    assert all(cost >= own[row] + of[column] for row, column, cost in pairs)
+    return True
 
 
 @pytest.mark.parametrize("pooled", [1, 20, 10**9])
@@ -71,7 +89,7 @@ def test_only_what_costs_least_has_prices():
     verdicts = []
     for seed in range(60):
         costs = problem(seed)
-        rng = np.random.default_rng(seed)
+        rng, guesses = np.random.default_rng(seed), np.random.default_rng(seed + 1000)
         pieces = pieces_of(pairs_of(costs), num_rows=12, num_columns=15)
         for piece in pieces:
             within = np.full_like(costs, np.inf)
@@ -80,7 +98,7 @@ def test_only_what_costs_least_has_prices():
             rows, columns = assign([piece], ALONE)
             taken = np.full(12, -1)
             taken[rows] = columns
-            assert costs_least(piece, taken[piece.rows], ALONE)
+            assert costs_least(piece, taken[piece.rows])
             for _ in range(10):
                 other = taken.copy()
                 row = rng.choice(piece.rows)
@@ -94,16 +112,19 @@ def test_only_what_costs_least_has_prices():
                 has_one = np.flatnonzero(mine >= 0)
                 if not np.isfinite(within[has_one, mine[has_one]]).all():
                     continue
-                verdict = costs_least(piece, mine, ALONE)
+                verdict = costs_least(piece, mine)
                 assert verdict == (cost(within, has_one, mine[has_one]) == least(within))
+                guess = guesses.integers(-300, 50, len(piece.columns)).astype(float)
+                assert costs_least(piece, mine, guess) == verdict
                 verdicts.append(verdict)
     assert min(verdicts.count(True), verdicts.count(False)) >= 50
 
 
 def test_a_pair_that_costs_more_than_being_alone_does_not_cost_least():
     (piece,) = pieces_of(pairs_of(np.array([[5.0]])), num_rows=1, num_columns=1)
-    assert costs_least(piece, np.array([0]), 6.0)
-    assert not costs_least(piece, np.array([-1]), 6.0)
-    assert not costs_least(piece, np.array([0]), 3.0)
-    assert costs_least(piece, np.array([-1]), 3.0)
+    guess = np.zeros(1)
+    assert least_cost_prices(piece, np.array([0]), 6.0, guess) is not None
+    assert least_cost_prices(piece, np.array([-1]), 6.0, guess) is None
+    assert least_cost_prices(piece, np.array([0]), 3.0, guess) is None
+    assert least_cost_prices(piece, np.array([-1]), 3.0, guess) is not None
     assert len(assign([piece], 3.0)[0]) == 0
