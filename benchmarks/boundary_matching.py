@@ -3,7 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/boundary_matching.py PATH/TO/BSDS500 --limit 10
 
 Each picture's contours are the gradient of its blurred gray levels, cut at 99 thresholds. Seconds
-are of the processor, so that a busy machine does not count.
+are of the processor, so that a busy machine does not count. The whole protocol, on contours that
+were made before:
+
+    python benchmarks/boundary_matching.py PATH/TO/BSDS500 --save FOLDER
+    time segan evaluate FOLDER --data bsds500 --root PATH/TO/BSDS500 --split dev \
+        --protocol boundaries --workers 2
 """
 
 import argparse
@@ -18,6 +23,7 @@ from segan.data.sample import Annotations, Sample
 from segan.evaluation import metrics
 from segan.evaluation.boundaries import score_boundaries, summarise_boundaries
 from segan.evaluation.hierarchies import NUM_THRESHOLDS, Contours
+from segan.postprocessing.refined import EdgePartitions
 
 
 def gradient(sample: Sample, sigma: float) -> metrics.Values:
@@ -28,14 +34,31 @@ def gradient(sample: Sample, sigma: float) -> metrics.Values:
     return np.clip(size / np.percentile(size, 99.5), 0, 1)
 
 
+def save_contours(dataset: Bsds500, folder: Path) -> None:
+    """Writes the contours of `edges`, an 8-bit PNG for each picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    edges = EdgePartitions()
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        strength = edges.contours(sample.image.float() / 255).numpy()
+        path = folder / f"{sample.name}.png"
+        cv2.imwrite(str(path), np.rint(strength * 255).astype(np.uint8))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("--limit", type=int, default=10)
     parser.add_argument("--sigma", type=float, default=2.0, help="of the blur, in pixels")
+    parser.add_argument(
+        "--save", type=Path, metavar="FOLDER", help="write the edge detector's contours, and stop"
+    )
     options = parser.parse_args()
     cv2.setNumThreads(1)
     dataset = Bsds500(Bsds500Config(root=options.root), "dev")
+    if options.save is not None:
+        save_contours(dataset, options.save)
+        return
     step = max(len(dataset) // options.limit, 1)
     counts, seconds, num_matches = [], 0.0, 0
     for index in range(0, step * options.limit, step):
