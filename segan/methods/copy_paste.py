@@ -21,12 +21,12 @@ from segan.config import settings
 from segan.data.scenes import PictureSceneView, SceneBatch, SceneView
 from segan.errors import ConfigError
 from segan.losses.adversarial import discriminator_accuracy, r1_penalty
-from segan.losses.masks import area_ceiling, area_floor, binarity, mean_area
+from segan.losses.masks import area_ceiling, area_floor, binarity, mean_area, total_variation
 from segan.methods.base import Losses, Method, Phase, Preview, losses
 from segan.networks import DiscriminatorConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, Segmenter
 
-_RISING = ("area", "empty", "binarity")
+_RISING = ("area", "empty", "binarity", "total_variation")
 
 
 @settings
@@ -42,6 +42,8 @@ class WeightsConfig:
         area_floor: Penalty on masks below `GuardsConfig.floor`. Not in the paper.
         area_ceiling: Penalty on masks above `GuardsConfig.ceiling`. Not in the paper.
         binarity: Distance of opacities from 0 and 1, warmed up. Not in the paper.
+        total_variation: Length of contours, warmed up, against holes where an object has a colour
+            of its surroundings. Not in the paper.
         empty: Mean opacity on backgrounds, where nothing is to be copied, warmed up; only where
             those are a set of backgrounds. Not in the paper.
         r1: Gradient penalty of the discriminator, half the squared norm at real images. Not in the
@@ -55,6 +57,7 @@ class WeightsConfig:
     area_floor: float = Field(default=0.0, ge=0)
     area_ceiling: float = Field(default=0.0, ge=0)
     binarity: float = Field(default=0.0, ge=0)
+    total_variation: float = Field(default=0.0, ge=0)
     empty: float = Field(default=0.5, ge=0)
     r1: float = Field(default=0.02, ge=0)
 
@@ -75,8 +78,9 @@ class GuardsConfig:
         jitter: Brightness added to all pictures apart, each U(0, jitter). Not in the paper.
         floor: Share of the picture below which `area_floor` acts.
         ceiling: Share of the picture above which `area_ceiling` acts.
-        warmup: Share of training over which the weights of area, empty and binarity rise from 0.
-            They push all masks one way, at which a young network gives up on its features.
+        warmup: Share of training over which the weights of area, empty, binarity and total
+            variation rise from 0. They push all masks one way, at which a young network gives up
+            on its features.
     """
 
     grounded: bool = True
@@ -291,6 +295,8 @@ class CopyPaste(Method):
             terms["area_floor"] = area_floor(mask, floor=guards.floor)
         if weights.area_ceiling:
             terms["area_ceiling"] = area_ceiling(mask, ceiling=guards.ceiling)
+        if weights.total_variation:
+            terms["total_variation"] = total_variation(mask)
         if weights.empty and self.known_empty:
             terms["empty"] = self.segmenter(scene.backgrounds)[:, 1:].mean()
         weight = {
@@ -300,7 +306,7 @@ class CopyPaste(Method):
         return losses(total, **terms)
 
     def rise(self) -> float:
-        """How far the weights of area, empty and binarity have risen, in [0, 1]."""
+        """How far the weights that push masks one way have risen, in [0, 1]."""
         return min(1.0, self.progress / max(self.config.guards.warmup, 1e-9))
 
     @torch.no_grad()

@@ -113,6 +113,7 @@ def test_finding_the_complement_is_as_good_image_by_image():
 def test_generator_terms_match_the_paper_and_add_up_by_weight(saturating):
     weights = {"paste": 0.7, "irrelevant": 0.6, "area": 0.1, "area_floor": 5.0}
     weights |= {"area_ceiling": 3.0, "binarity": 0.4, "empty": 0.3}
+    weights |= {"total_variation": 0.8}
     guards = {"floor": 0.9, "ceiling": 0.2, "warmup": 0.25}
     method, drawn = make(weights=weights, guards=guards, saturating=saturating), batch()
     method.progress = 0.125  # halfway through the warm-up
@@ -128,12 +129,14 @@ def test_generator_terms_match_the_paper_and_add_up_by_weight(saturating):
         "area_floor": (0.9 - areas).clamp(min=0).mean(),
         "area_ceiling": (areas - 0.2).clamp(min=0).mean(),
         "binarity": torch.minimum(mask, 1 - mask).mean(),
+        "total_variation": (mask.diff(dim=2).abs().sum() + mask.diff(dim=3).abs().sum())
+        / mask.numel(),
         "empty": method.segmenter(drawn.backgrounds)[:, 1:].mean().detach(),
     }
     assert set(found.terms) == set(expected)
     for name, value in expected.items():
         torch.testing.assert_close(found.terms[name], value)
-    for name in ("area", "empty", "binarity"):
+    for name in ("area", "empty", "binarity", "total_variation"):
         weights[name] *= 0.5
     total = torch.stack([weights[name] * value for name, value in expected.items()]).sum()
     torch.testing.assert_close(found.total.detach(), total)
