@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/boundary_matching.py PATH/TO/BSDS500 --limit 10
 
 Each picture's contours are the gradient of its blurred gray levels, cut at 99 thresholds. Seconds
-are of the processor, so that a busy machine does not count. The whole protocol, on contours that
-were made before:
+are of the processor, so that a busy machine does not count. The whole protocol, on contours of the
+edge detector for all pictures, made before:
 
     python benchmarks/boundary_matching.py PATH/TO/BSDS500 --save FOLDER
     time segan evaluate FOLDER --data bsds500 --root PATH/TO/BSDS500 --split dev \
@@ -42,7 +42,8 @@ def save_contours(dataset: Bsds500, folder: Path) -> None:
         sample = dataset[index]
         strength = edges.contours(sample.image.float() / 255).numpy()
         path = folder / f"{sample.name}.png"
-        cv2.imwrite(str(path), np.rint(strength * 255).astype(np.uint8))
+        if not cv2.imwrite(str(path), np.rint(strength * 255).astype(np.uint8)):
+            raise OSError(f"{path} cannot be written")
 
 
 def main() -> None:
@@ -51,7 +52,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=10)
     parser.add_argument("--sigma", type=float, default=2.0, help="of the blur, in pixels")
     parser.add_argument(
-        "--save", type=Path, metavar="FOLDER", help="write the edge detector's contours, and stop"
+        "--save",
+        type=Path,
+        metavar="FOLDER",
+        help="write the edge detector's contours of all pictures, and stop",
     )
     options = parser.parse_args()
     cv2.setNumThreads(1)

@@ -18,7 +18,7 @@ Indices = NDArray[np.intp]
 Costs = NDArray[np.float64]
 
 _POOLED = 250  # columns that are worth a call
-_MOST_ROUNDS = 200  # of asking, before a proof costs more than a solution
+_MOST_ROUNDS = 200  # of asking, from one start, before a proof costs more than a solution
 
 
 class Pairs(NamedTuple):
@@ -45,7 +45,7 @@ class Piece(NamedTuple):
     Attributes:
         rows: Ascending.
         columns: Ascending.
-        pairs: All between them.
+        pairs: All between them, in the order of the rows, each of which has one.
     """
 
     rows: Indices
@@ -104,10 +104,11 @@ def least_cost_prices(piece: Piece, taken: Indices, alone: float, guess: Costs) 
 
     Args:
         piece: A piece of the problem.
-        taken: The column of each row of the piece [R], -1 for none.
+        taken: The column of each row of the piece [R], -1 for none; each a pair of the piece, no
+            column twice.
         alone: The cost of a row that takes none.
         guess: Prices of the columns [C], as of a problem much like this one: the closer, the
-            sooner this ends. Any are allowed.
+            sooner this ends. Any numbers are allowed.
 
     Returns:
         Prices of the columns [C], or None: there are none, or they take too long to find, as in a
@@ -122,21 +123,22 @@ def least_cost_prices(piece: Piece, taken: Indices, alone: float, guess: Costs) 
     paid[row[is_taken]] = pairs.costs[is_taken]
     if (paid > alone).any():
         return None
-    offers = _Offers.of(numbered, len(rows))
+    wanted = _Table.of(numbered, len(rows))
     has_row = row_of >= 0
     lowest = np.where(has_row, paid[row_of] - alone, 0)
-    for start in (np.clip(guess, lowest, 0), np.zeros(len(columns))):
-        prices = _prices(offers, column_of, row_of, paid, alone, start)
-        if prices is not None:
-            return prices
-    return None
+    # No row may pay more than `alone`, and a column without a row costs nothing.
+    start = np.clip(guess, lowest, 0)
+    prices = _prices(wanted, column_of, row_of, paid, alone, start)
+    if prices is None and start.any():
+        prices = _prices(wanted, column_of, row_of, paid, alone, np.zeros_like(start))
+    return prices
 
 
-class _Offers(NamedTuple):
-    """The pairs of each row side by side, filled up with a column that none can want [R, D].
+class _Table(NamedTuple):
+    """The pairs of each row side by side, filled up with infinite costs [R, D].
 
     Attributes:
-        columns: Of each pair.
+        columns: Of each pair; 0 where there is none.
         costs: Of each pair; infinite where there is none.
     """
 
@@ -144,7 +146,7 @@ class _Offers(NamedTuple):
     costs: Costs
 
     @classmethod
-    def of(cls, pairs: Pairs, num_rows: int) -> "_Offers":
+    def of(cls, pairs: Pairs, num_rows: int) -> "_Table":
         """Of pairs of rows 0 .. R - 1, each with at least one."""
         starts = _starts(pairs.rows)
         place = np.arange(len(pairs.rows)) - starts[pairs.rows]
@@ -155,7 +157,7 @@ class _Offers(NamedTuple):
 
 
 def _prices(
-    offers: _Offers,
+    wanted: _Table,
     column_of: Indices,
     row_of: Indices,
     paid: Costs,
@@ -165,14 +167,22 @@ def _prices(
     """As `least_cost_prices`, with prices that may only fall from where they start.
 
     A row lowers the price of a column which it would rather have, to what makes it indifferent;
-    the row that has the column then pays more, and may ask elsewhere. If such prices exist, below
-    those at the start, this ends at the highest ones.
+    the row that has the column then pays more, and may ask elsewhere. If there are such prices,
+    none above those at the start, this ends at the highest of them, unless it takes too long.
+
+    Args:
+        wanted: The pairs, of rows 0 .. R - 1 and columns 0 .. C - 1.
+        column_of: The column of each row [R], -1 for none.
+        row_of: The row of each column [C], -1 for none.
+        paid: What each row costs: its pair, or being alone [R].
+        alone: The most that a row pays.
+        start: Prices of the columns [C], at most 0, and 0 of those without a row.
     """
     prices = start.copy()
-    row_prices = paid.copy()
+    pays = paid.copy()
     has_one = np.flatnonzero(column_of >= 0)
-    row_prices[has_one] -= prices[column_of[has_one]]
-    columns, costs, pays = offers.columns, offers.costs, row_prices
+    pays[has_one] -= prices[column_of[has_one]]
+    columns, costs = wanted
     for _ in range(_MOST_ROUNDS):
         theirs = costs - pays[:, None]
         lower = np.flatnonzero(theirs < prices[columns])
@@ -184,10 +194,10 @@ def _prices(
             return None
         np.minimum.at(prices, lowered, theirs.ravel()[lower])
         asking = np.flatnonzero(np.bincount(holders))
-        pays = row_prices[asking] = paid[asking] - prices[column_of[asking]]
+        pays = paid[asking] - prices[column_of[asking]]
         if (pays > alone).any():
             return None
-        columns, costs = offers.columns[asking], offers.costs[asking]
+        columns, costs = wanted.columns[asking], wanted.costs[asking]
     return None
 
 
@@ -250,16 +260,16 @@ def _numbered(piece: Piece) -> Pairs:
     return Pairs(row, number[pairs.columns], pairs.costs)
 
 
-def _starts(ascending: Indices) -> Indices:
+def _starts(numbers: Indices) -> Indices:
     """Where each run of equal numbers starts, and where the last one ends."""
-    return np.append(np.flatnonzero(np.diff(ascending, prepend=-1)), len(ascending))
+    return np.append(np.flatnonzero(np.diff(numbers, prepend=-1)), len(numbers))
 
 
 def _partners(pairs: Pairs, num_rows: int, num_columns: int, alone: float) -> Indices:
     """The column of each row [R] in the least costly assignment; C or more for none.
 
     Args:
-        pairs: Of rows 0 .. R - 1, ascending, with columns 0 .. C - 1, ascending in each row.
+        pairs: Of rows 0 .. R - 1, ascending, with columns 0 .. C - 1.
         num_rows: R, no more than C.
         num_columns: C.
         alone: Cost of a row without a partner.
@@ -274,6 +284,5 @@ def _partners(pairs: Pairs, num_rows: int, num_columns: int, alone: float) -> In
     columns[given], columns[ends] = pairs.columns, num_columns + own
     starts = np.append(0, ends + 1).astype(np.int32)
     graph = csr_matrix((costs, columns, starts), shape=(num_rows, num_columns + num_rows))
-    graph.has_canonical_format = True
     partners: Indices = min_weight_full_bipartite_matching(graph)[1]
     return partners

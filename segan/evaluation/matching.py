@@ -78,7 +78,7 @@ class BoundaryMatcher:
         self._true = np.repeat(np.arange(len(self._own)), np.count_nonzero(near))
         # SciPy takes a cost of 0 for no pair at all; being alone costs more than any pair.
         costs = np.rint(distances[near] * COST_STEPS) + 1
-        alone = max(float(np.rint(OUTLIER_COST * max_distance * COST_STEPS)), costs.max() + 1)
+        alone = max(float(np.rint(OUTLIER_COST * max_distance * COST_STEPS)), costs.max() + 2)
         # Among equals the pairing decides whose predicted pixels come last, row by row, so that
         # the result is one whatever is solved together; of a picture of millions of pixels some
         # share a rank. Everything stays an exact integer.
@@ -91,6 +91,7 @@ class BoundaryMatcher:
         self._alone = alone * most * num_ranks
         self._present = np.zeros(len(self._ranks), np.bool_)
         self._partners = np.full(len(self._own), -1, np.intp)  # places
+        # Of each place, from the last proof that it was in; only guesses.
         self._prices = np.zeros(len(self._ranks))
         # The places of each piece's predicted pixels. People's pixels stay, so that these say
         # which of them are in the piece, all its pairs, and who is paired with whom.

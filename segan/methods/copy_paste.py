@@ -42,8 +42,8 @@ class WeightsConfig:
         area_floor: Penalty on masks below `GuardsConfig.floor`. Not in the paper.
         area_ceiling: Penalty on masks above `GuardsConfig.ceiling`. Not in the paper.
         binarity: Distance of opacities from 0 and 1, warmed up. Not in the paper.
-        total_variation: Length of contours, warmed up, against holes where an object has a colour
-            of its surroundings. Not in the paper.
+        total_variation: Length of contours per pixel, warmed up, against holes where an object
+            has a colour of its surroundings. Not in the paper.
         empty: Mean opacity on backgrounds, where nothing is to be copied, warmed up; only where
             those are a set of backgrounds. Not in the paper.
         r1: Gradient penalty of the discriminator, half the squared norm at real images. Not in the
@@ -79,8 +79,8 @@ class GuardsConfig:
         floor: Share of the picture below which `area_floor` acts.
         ceiling: Share of the picture above which `area_ceiling` acts.
         warmup: Share of training over which the weights of area, empty, binarity and total
-            variation rise from 0. They push all masks one way, at which a young network gives up
-            on its features.
+            variation rise from 0. They flatten all masks, at which a young network gives up on
+            its features.
     """
 
     grounded: bool = True
@@ -306,7 +306,7 @@ class CopyPaste(Method):
         return losses(total, **terms)
 
     def rise(self) -> float:
-        """How far the weights that push masks one way have risen, in [0, 1]."""
+        """How far the weights of `_RISING` have risen, in [0, 1]."""
         return min(1.0, self.progress / max(self.config.guards.warmup, 1e-9))
 
     @torch.no_grad()

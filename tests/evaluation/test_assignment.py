@@ -98,7 +98,9 @@ def test_only_what_costs_least_has_prices():
             rows, columns = assign([piece], ALONE)
             taken = np.full(12, -1)
             taken[rows] = columns
-            assert costs_least(piece, taken[piece.rows])
+            zeros = np.zeros(len(piece.columns))
+            known = least_cost_prices(piece, taken[piece.rows], ALONE, zeros)
+            assert known is not None
             for _ in range(10):
                 other = taken.copy()
                 row = rng.choice(piece.rows)
@@ -114,10 +116,28 @@ def test_only_what_costs_least_has_prices():
                     continue
                 verdict = costs_least(piece, mine)
                 assert verdict == (cost(within, has_one, mine[has_one]) == least(within))
-                guess = guesses.integers(-300, 50, len(piece.columns)).astype(float)
-                assert costs_least(piece, mine, guess) == verdict
+                wild = guesses.integers(-1000, 50, len(known)).astype(float)
+                for share in (0, 0.1, 0.3):
+                    guess = np.where(guesses.random(len(known)) < share, wild, known)
+                    assert costs_least(piece, mine, guess) == verdict
+                assert costs_least(piece, mine, np.full(len(known), -1e4)) == verdict
                 verdicts.append(verdict)
     assert min(verdicts.count(True), verdicts.count(False)) >= 50
+
+
+def test_a_good_guess_saves_rounds(monkeypatch):
+    """A chain of rows, each better off only once the next one is."""
+    costs = np.full((30, 30), np.inf)
+    np.fill_diagonal(costs, 5)
+    costs[np.arange(1, 30), np.arange(29)] = 2
+    costs[0, 0] = 1
+    (piece,) = pieces_of(pairs_of(costs), num_rows=30, num_columns=30)
+    zeros, taken = np.zeros(30), np.arange(30)
+    prices = least_cost_prices(piece, taken, ALONE, zeros)
+    assert prices is not None
+    monkeypatch.setattr("segan.evaluation.assignment._MOST_ROUNDS", 1)
+    assert least_cost_prices(piece, taken, ALONE, zeros) is None
+    assert least_cost_prices(piece, taken, ALONE, prices) is not None
 
 
 def test_a_pair_that_costs_more_than_being_alone_does_not_cost_least():
