@@ -98,9 +98,9 @@ def pieces_of(pairs: Pairs, *, num_rows: int, num_columns: int) -> Iterator[Piec
 def least_cost_prices(piece: Piece, taken: Indices, alone: float, guess: Costs) -> Costs | None:
     """Prices that prove that an assignment costs least (linear programming duality).
 
-    It costs least if and only if there are prices, of columns at most 0 and of rows at most `alone`, such
-    that no pair costs less than its two prices, those taken cost just that, rows without a column
-    pay `alone`, and columns without a row 0.
+    It costs least if and only if there are prices, of columns at most 0 and of rows at most
+    `alone`, such that no pair costs less than its two prices, those taken cost just that, rows
+    without a column pay `alone`, and columns without a row 0.
 
     Args:
         piece: A piece of the problem.
