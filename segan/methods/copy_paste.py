@@ -78,9 +78,10 @@ class GuardsConfig:
         jitter: Brightness added to all pictures apart, each U(0, jitter). Not in the paper.
         floor: Share of the picture below which `area_floor` acts.
         ceiling: Share of the picture above which `area_ceiling` acts.
-        warmup: Share of training over which the weights of area, empty, binarity and total
-            variation rise from 0. They flatten all masks, at which a young network gives up on
-            its features.
+        delay: Share of training before the weights of area, empty, binarity and total variation
+            begin to rise. They flatten all masks, at which a network whose masks do not follow
+            their pictures yet gives up on its features.
+        warmup: Share of training over which those weights rise from 0, after the delay.
     """
 
     grounded: bool = True
@@ -91,6 +92,7 @@ class GuardsConfig:
     jitter: float = Field(default=0.25, ge=0, le=1)
     floor: float = Field(default=0.03, ge=0, le=1)
     ceiling: float = Field(default=0.5, ge=0, le=1)
+    delay: float = Field(default=0.0, ge=0, le=1)
     warmup: float = Field(default=0.5, ge=0, le=1)
 
 
@@ -179,7 +181,7 @@ class CopyPaste(Method):
     """The objective of the copy-pasting GAN over a mask generator and one discriminator.
 
     Raises:
-        ConfigError: A size does not fit the images, or a weight has nothing to act on.
+        ConfigError: A border leaves nothing of the masks, or weights would not rise in time.
     """
 
     name = "copy_paste"
@@ -191,6 +193,11 @@ class CopyPaste(Method):
             raise ConfigError(
                 f"'method.guards.border' is {config.guards.border}; "
                 f"it must be less than half of 'method.size', {config.size}"
+            )
+        if config.guards.delay + config.guards.warmup > 1 + 1e-9:
+            raise ConfigError(
+                f"'method.guards.delay' is {config.guards.delay} and 'method.guards.warmup' "
+                f"{config.guards.warmup}; together they must be at most 1, the whole training"
             )
         self.config = config
         self.known_empty = config.destinations == "backgrounds"
@@ -307,7 +314,8 @@ class CopyPaste(Method):
 
     def rise(self) -> float:
         """How far the weights of `_RISING` have risen, in [0, 1]."""
-        return min(1.0, self.progress / max(self.config.guards.warmup, 1e-9))
+        guards = self.config.guards
+        return min(1.0, max(0.0, self.progress - guards.delay) / max(guards.warmup, 1e-9))
 
     @torch.no_grad()
     def preview(self, segmenter: Segmenter, batch: SceneBatch) -> Preview:

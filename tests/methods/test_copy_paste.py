@@ -114,9 +114,9 @@ def test_generator_terms_match_the_paper_and_add_up_by_weight(saturating):
     weights = {"paste": 0.7, "irrelevant": 0.6, "area": 0.1, "area_floor": 5.0}
     weights |= {"area_ceiling": 3.0, "binarity": 0.4, "empty": 0.3}
     weights |= {"total_variation": 0.8}
-    guards = {"floor": 0.9, "ceiling": 0.2, "warmup": 0.25}
+    guards = {"floor": 0.9, "ceiling": 0.2, "delay": 0.5, "warmup": 0.25}
     method, drawn = make(weights=weights, guards=guards, saturating=saturating), batch()
-    method.progress = 0.125  # halfway through the warm-up
+    method.progress = 0.625  # halfway through the warm-up
     found = method.generator_losses(drawn)
     shown = pieces(method, drawn)
     mask, areas = shown["mask"], shown["mask"].mean((1, 2, 3))
@@ -140,6 +140,20 @@ def test_generator_terms_match_the_paper_and_add_up_by_weight(saturating):
         weights[name] *= 0.5
     total = torch.stack([weights[name] * value for name, value in expected.items()]).sum()
     torch.testing.assert_close(found.total.detach(), total)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.5])
+def test_flattening_weights_wait_for_the_delay_and_reach_all_of_it(warmup):
+    method = make(guards={"delay": 0.5, "warmup": warmup})
+    rises = []
+    for method.progress in (0.0, 0.5, 0.5 + warmup / 2 + 1e-6, 1.0):
+        rises.append(method.rise())
+    assert rises == pytest.approx([0.0, 0.0, 0.5 if warmup else 1.0, 1.0], abs=1e-4)
+
+
+def test_weights_that_would_not_rise_in_time_are_refused():
+    with pytest.raises(ConfigError, match=r"'method.guards.delay' is 0.6 .* 0.5; together"):
+        make(guards={"delay": 0.6, "warmup": 0.5})
 
 
 def test_irrelevant_foregrounds_price_what_does_not_depend_on_the_picture():
