@@ -168,6 +168,7 @@ def _build_trainer(
     if accelerator.is_main_process:
         report_skipped(dataset, units)
         report_doubts(cached, method)
+        report_few(units, config.train.batch_size)
     if not units.items:
         reason = units.skipped[0] if units.skipped else "its pictures have no boxes"
         raise DataError(f"nothing to train on in {dataset.name}: {reason}")
@@ -288,6 +289,17 @@ def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
         count, total = len(units.skipped), len(units.skipped) + len(units.items)
         console.print(
             f"skipped {count} of {total} {units.noun}; the first: {units.skipped[0]}", markup=False
+        )
+
+
+def report_few(units: Units, batch_size: int) -> None:
+    """Warn of a training set that does not fill one batch."""
+    if 0 < len(units.items) < batch_size:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(
+            f"warning: {units.noun} to train on: {len(units.items)}, fewer than "
+            f"'train.batch_size', {batch_size}; a batch shows some of them more than once",
+            markup=False,
         )
 
 

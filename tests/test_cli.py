@@ -404,6 +404,10 @@ def test_objects_without_room_and_unreadable_pictures_are_named_and_counted(
         "skipped 1 of 3 objects; the first: 2, box 1: "
         "no room for a background window beside the objects",
     ]
+    assert [line for line in errors if line.startswith("warning: ")] == [
+        "warning: objects to train on: 2, fewer than 'train.batch_size', 4; "
+        "a batch shows some of them more than once"
+    ]
     assert (tmp_path / "run" / "segmenter.safetensors").exists()
     assert not (tmp_path / "run" / "evaluation.json").exists()  # there is nothing to score
 

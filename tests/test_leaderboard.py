@@ -20,6 +20,7 @@ from segan.leaderboard.board import leaderboard
 from segan.leaderboard.jobs import run_all
 from segan.leaderboard.suite import SUITES, Row, find_roots, merged, read_suite, run_of
 from segan.leaderboard.tables import blocks_of, to_csv, to_markdown
+from segan.leaderboard.watching import Underway, last_line
 
 TITLE = "a <b>bold</b> | title"
 
@@ -337,9 +338,26 @@ def run_shell(tmp_path: Path, rows: list[Row], scripts: dict[str, str], **option
         lambda row: tmp_path / row.name / "log.txt",
         **({"jobs": 1, "minutes": None} | options),
         done=lambda row, _failure, _seconds: ended.append(row.name),
+        watch=lambda _running: None,
     )
     assert sorted(ended) == sorted(row.name for row in rows)
     return failures
+
+
+def test_what_runs_is_shown_while_it_runs(tmp_path: Path):
+    seen: list[Underway] = []
+    run_all(
+        [Row(name="slow", method="m", data="d")],
+        lambda _row: ["sh", "-c", "echo step 1; sleep 0.7"],
+        lambda row: tmp_path / row.name / "log.txt",
+        jobs=1,
+        minutes=None,
+        done=lambda _row, _failure, _seconds: None,
+        watch=seen.extend,
+    )
+    assert {each.name for each in seen} == {"slow"}
+    assert 0.3 < seen[-1].seconds - seen[0].seconds < 60
+    assert last_line(seen[-1].log) == "step 1"
 
 
 def test_rows_wait_for_their_teacher_and_fail_with_it(tmp_path: Path):

@@ -30,7 +30,6 @@ class Cached:
 
     Object-free pictures, where the set has any, take up to half of the memory.
 
-
     Args:
         dataset: Where they come from.
         limit_megabytes: Of the memory.

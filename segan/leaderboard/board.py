@@ -21,6 +21,7 @@ from segan.leaderboard.running import Places, current_rows, dataset_of, run_row
 from segan.leaderboard.samples import picture_strip, truth_strip, write_jpeg
 from segan.leaderboard.suite import Row, Suite, find_roots, read_suite
 from segan.leaderboard.tables import Block, blocks_of, heading_of, to_csv, to_markdown
+from segan.leaderboard.watching import Watch
 
 NAME = "leaderboard"
 _CHILD = "import sys; from segan.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -206,16 +207,18 @@ def _run(
 
     def done(row: Row, failure: Failure | None, seconds: float) -> None:
         said = "done" if failure is None else f"FAILED: {failure.reason}"
-        console.print(f"{row.name}: {said} ({seconds:.0f} s)", markup=False)
+        watch.ended(f"{row.name}: {said} ({seconds:.0f} s)")
 
-    return run_all(
-        rows,
-        command,
-        lambda row: places.row(row) / "log.txt",
-        jobs=jobs,
-        minutes=suite.config.minutes,
-        done=done,
-    )
+    with Watch(console, len(rows)) as watch:
+        return run_all(
+            rows,
+            command,
+            lambda row: places.row(row) / "log.txt",
+            jobs=jobs,
+            minutes=suite.config.minutes,
+            done=done,
+            watch=watch.show,
+        )
 
 
 def _write(

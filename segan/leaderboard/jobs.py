@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from segan.leaderboard.suite import Row
+from segan.leaderboard.watching import Underway
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60
@@ -47,6 +48,7 @@ def run_all(
     jobs: int,
     minutes: float | None,
     done: Callable[[Row, Failure | None, float], None],
+    watch: Callable[[Sequence[Underway]], None],
 ) -> list[Failure]:
     """Run a command for every row, `jobs` at a time, in order; those that failed.
 
@@ -59,6 +61,7 @@ def run_all(
         jobs: Processes at a time, at least 1.
         minutes: After which a row is asked to stop; None: never.
         done: Called with each row as it ends, its failure or None, and its seconds.
+        watch: Called with what runs, several times a second.
 
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came; what ran was asked to save its state and stop.
@@ -84,6 +87,8 @@ def run_all(
                 failure = _failure(each, log(each.row))
                 failures += [failure] if failure else []
                 done(each.row, failure, time.monotonic() - each.started)
+            now = time.monotonic()
+            watch([Underway(e.row.name, now - e.started, log(e.row)) for e in running])
             time.sleep(_POLL_SECONDS)
     finally:
         _stop(running)

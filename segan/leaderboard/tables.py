@@ -172,7 +172,9 @@ def cells_of(line: Line) -> list[str]:
     """A line as text, one cell per heading; "-" where a metric is not defined."""
     spread = ""
     if line.spread is not None:
-        spread = f"{_pair(line.spread)} ({len(line.rows)} of {line.asked})"
+        # One seed has no spread; its value twice would look like a very small one.
+        found = _pair(line.spread) if len(line.rows) > 1 else "one seed"
+        spread = f"{found} ({len(line.rows)} of {line.asked})"
     return [
         line.title + (" (bound)" if line.is_bound else ""),
         line.train,
