@@ -165,7 +165,7 @@ def test_tables_say_how_many_seeds_of_how_many_and_what_is_missing(tmp_path, pla
     rows = [*current_rows(suite, places).values()][:2]
     blocks = blocks_of(suite, rows)
     text = to_markdown(suite, blocks, missing=["shapes-first-1: masks | collapsed"])
-    assert "0.500 to 0.500 (1 of 2)" in text
+    assert "one seed (1 of 2)" in text
     assert "- shapes-first-1: masks \\| collapsed" in text
     assert "windows around boxes from instance masks (2 pictures, test)" in text
     assert "instance masks" in to_csv(rows)
