@@ -168,10 +168,11 @@ def _build_trainer(
     if accelerator.is_main_process:
         report_skipped(dataset, units)
         report_doubts(cached, method)
-        report_few(units, config.train.batch_size)
     if not units.items:
         reason = units.skipped[0] if units.skipped else "its pictures have no boxes"
         raise DataError(f"nothing to train on in {dataset.name}: {reason}")
+    if accelerator.is_main_process and not restarts.count:
+        report_few(units, config.train.batch_size)
     if config.train.compile:
         compile_segmenter(method.segmenter)
     window = _whole_picture_scale(method, cached, units)
@@ -294,7 +295,7 @@ def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
 
 def report_few(units: Units, batch_size: int) -> None:
     """Warn of a training set that does not fill one batch."""
-    if 0 < len(units.items) < batch_size:
+    if len(units.items) < batch_size:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         console.print(
             f"warning: {units.noun} to train on: {len(units.items)}, fewer than "

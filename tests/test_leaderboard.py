@@ -4,6 +4,7 @@ import csv
 import html.parser
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from segan.cli import main
 from segan.errors import ConfigError
 from segan.leaderboard import choice
 from segan.leaderboard.board import leaderboard
-from segan.leaderboard.jobs import run_all
+from segan.leaderboard.jobs import Failure, Underway, run_all
 from segan.leaderboard.suite import SUITES, Row, find_roots, merged, read_suite, run_of
 from segan.leaderboard.tables import blocks_of, to_csv, to_markdown
-from segan.leaderboard.watching import Underway, last_line
+from segan.leaderboard.watching import last_line
 
 TITLE = "a <b>bold</b> | title"
 
@@ -330,34 +331,59 @@ def test_merging_goes_to_every_depth_and_changes_neither():
     assert first == {"a": {"b": 1, "c": 2}, "d": 3}
 
 
-def run_shell(tmp_path: Path, rows: list[Row], scripts: dict[str, str], **options) -> list:
-    ended: list[str] = []
+class Recorder:
+    """A watcher that remembers, and does something the first time that it is shown a row."""
+
+    def __init__(self, at_first: Callable[[Underway], bool] = lambda _row: True) -> None:
+        self.names: list[str] = []
+        self.asked_to_stop: list[str] = []
+        self.seen: list[Underway] = []
+        self.at_first = at_first
+
+    def ended(self, row: str, _failure: Failure | None, _seconds: float) -> None:
+        self.names.append(row)
+
+    def show(self, running: Sequence[Underway]) -> None:
+        self.seen += [row for row in running if self.at_first(row)]
+
+    def stopping(self, rows: Sequence[str]) -> None:
+        self.asked_to_stop += rows
+
+
+def run_shell(
+    tmp_path: Path,
+    rows: list[Row],
+    scripts: dict[str, str],
+    watcher: Recorder | None = None,
+    **options: Any,
+) -> list[Failure]:
+    watcher = watcher or Recorder()
     failures = run_all(
         rows,
         lambda row: ["sh", "-c", scripts[row.name]],
         lambda row: tmp_path / row.name / "log.txt",
         **({"jobs": 1, "minutes": None} | options),
-        done=lambda row, _failure, _seconds: ended.append(row.name),
-        watch=lambda _running: None,
+        watcher=watcher,
     )
-    assert sorted(ended) == sorted(row.name for row in rows)
+    assert sorted(watcher.names) == sorted(row.name for row in rows)
+    assert not watcher.asked_to_stop
     return failures
 
 
 def test_what_runs_is_shown_while_it_runs(tmp_path: Path):
-    seen: list[Underway] = []
-    run_all(
-        [Row(name="slow", method="m", data="d")],
-        lambda _row: ["sh", "-c", "echo step 1; sleep 0.7"],
-        lambda row: tmp_path / row.name / "log.txt",
-        jobs=1,
-        minutes=None,
-        done=lambda _row, _failure, _seconds: None,
-        watch=seen.extend,
-    )
-    assert {each.name for each in seen} == {"slow"}
-    assert 0.3 < seen[-1].seconds - seen[0].seconds < 60
-    assert last_line(seen[-1].log) == "step 1"
+    """The row ends only once its line has been seen."""
+
+    def seen(row: Underway) -> bool:
+        if last_line(row.log) != "step 1" or row.seconds <= 0:
+            return False
+        (tmp_path / "go").touch()
+        return True
+
+    watcher = Recorder(seen)
+    script = f"echo step 1; while [ ! -e {tmp_path / 'go'} ]; do sleep 0.05; done"
+    rows = [Row(name="slow", method="m", data="d")]
+    assert run_shell(tmp_path, rows, {"slow": script}, watcher) == []
+    assert {each.name for each in watcher.seen} == {"slow"}
 
 
 def test_rows_wait_for_their_teacher_and_fail_with_it(tmp_path: Path):
@@ -393,9 +419,11 @@ def test_a_signal_to_the_suite_stops_its_rows(tmp_path: Path):
     mark = tmp_path / "stopped"
     trap = f"trap 'touch {mark}; exit 75' TERM"
     script = f"{trap}; sleep 0.5; kill -TERM $PPID; while :; do sleep 0.1; done"
+    watcher = Recorder()
     with pytest.raises(KeyboardInterrupt):
-        run_shell(tmp_path, rows, {"slow": script})
+        run_shell(tmp_path, rows, {"slow": script}, watcher)
     assert mark.exists()
+    assert watcher.asked_to_stop == ["slow"]
 
 
 def test_a_killed_row_is_told_from_one_that_failed(tmp_path: Path):

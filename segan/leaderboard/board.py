@@ -205,10 +205,6 @@ def _run(
         where = ["--out", str(places.runs), "--results", str(places.results.parent)]
         return [sys.executable, "-c", _CHILD, NAME, name, "--row", row.name, *given, *where]
 
-    def done(row: Row, failure: Failure | None, seconds: float) -> None:
-        said = "done" if failure is None else f"FAILED: {failure.reason}"
-        watch.ended(f"{row.name}: {said} ({seconds:.0f} s)")
-
     with Watch(console, len(rows)) as watch:
         return run_all(
             rows,
@@ -216,8 +212,7 @@ def _run(
             lambda row: places.row(row) / "log.txt",
             jobs=jobs,
             minutes=suite.config.minutes,
-            done=done,
-            watch=watch.show,
+            watcher=watch,
         )
 
 

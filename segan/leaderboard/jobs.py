@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple, Protocol
 
 from segan.leaderboard.suite import Row
-from segan.leaderboard.watching import Underway
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60
@@ -32,12 +32,43 @@ class Failure:
     reason: str
 
 
+class Underway(NamedTuple):
+    """A row that runs.
+
+    Attributes:
+        name: Of the row.
+        seconds: Since it was started in this call.
+        log: Where its output goes.
+    """
+
+    name: str
+    seconds: float
+    log: Path
+
+
+class Watcher(Protocol):
+    """Is told how rows come along."""
+
+    def ended(self, row: str, failure: Failure | None, seconds: float) -> None:
+        """A row has ended, or could not be started; how, and how long it ran."""
+
+    def show(self, running: Sequence[Underway]) -> None:
+        """What runs now; called several times a second."""
+
+    def stopping(self, rows: Sequence[str]) -> None:
+        """Rows are asked to save their state and stop, which may take a minute."""
+
+
 @dataclass(kw_only=True)
 class _Running:
     row: Row
     process: "subprocess.Popen[bytes]"
     started: float
     stopped: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
 
 
 def run_all(
@@ -47,8 +78,7 @@ def run_all(
     *,
     jobs: int,
     minutes: float | None,
-    done: Callable[[Row, Failure | None, float], None],
-    watch: Callable[[Sequence[Underway]], None],
+    watcher: Watcher,
 ) -> list[Failure]:
     """Run a command for every row, `jobs` at a time, in order; those that failed.
 
@@ -60,8 +90,7 @@ def run_all(
         log: Where its output goes.
         jobs: Processes at a time, at least 1.
         minutes: After which a row is asked to stop; None: never.
-        done: Called with each row as it ends, its failure or None, and its seconds.
-        watch: Called with what runs, several times a second.
+        watcher: Is told how rows come along.
 
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came; what ran was asked to save its state and stop.
@@ -71,29 +100,43 @@ def run_all(
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         while waiting or running:
-            failed = {failure.row for failure in failures}
-            for row in [row for row in waiting if row.needs in failed]:
-                failures.append(Failure(row=row.name, code=2, reason=f"{row.needs} failed"))
-                done(row, failures[-1], 0.0)
+            for failure in _fail_with_teachers(waiting, failures):
+                watcher.ended(failure.row, failure, 0.0)
+            for row in _ready(waiting, running)[: jobs - len(running)]:
                 waiting.remove(row)
-                failed.add(row.name)
-            unfinished = {row.name for row in waiting} | {each.row.name for each in running}
-            for row in [row for row in waiting if row.needs not in unfinished]:
-                if len(running) < jobs:
-                    waiting.remove(row)
-                    running.append(_start(row, command(row), log(row), threads))
+                running.append(_start(row, command(row), log(row), threads))
             for each in [each for each in running if _has_ended(each, minutes)]:
                 running.remove(each)
-                failure = _failure(each, log(each.row))
-                failures += [failure] if failure else []
-                done(each.row, failure, time.monotonic() - each.started)
-            now = time.monotonic()
-            watch([Underway(e.row.name, now - e.started, log(e.row)) for e in running])
+                failed = _failure(each, log(each.row))
+                failures += [failed] if failed else []
+                watcher.ended(each.row.name, failed, each.seconds)
+            watcher.show([Underway(r.row.name, r.seconds, log(r.row)) for r in running])
             time.sleep(_POLL_SECONDS)
     finally:
+        if running:
+            watcher.stopping([each.row.name for each in running])
         _stop(running)
         signal.signal(signal.SIGTERM, before)
     return failures
+
+
+def _fail_with_teachers(waiting: list[Row], failures: list[Failure]) -> list[Failure]:
+    """Take rows out of `waiting` whose teacher failed, add them to `failures` and return them."""
+    found = list[Failure]()
+    failed = {failure.row for failure in failures}
+    while orphans := [row for row in waiting if row.needs in failed]:
+        for row in orphans:
+            waiting.remove(row)
+            failed.add(row.name)
+            found.append(Failure(row=row.name, code=2, reason=f"{row.needs} failed"))
+    failures += found
+    return found
+
+
+def _ready(waiting: Sequence[Row], running: Sequence[_Running]) -> list[Row]:
+    """Rows that wait for no other."""
+    unfinished = {row.name for row in waiting} | {each.row.name for each in running}
+    return [row for row in waiting if row.needs not in unfinished]
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -118,12 +161,11 @@ def _start(row: Row, command: list[str], log: Path, threads: Mapping[str, str]) 
 def _has_ended(each: _Running, minutes: float | None) -> bool:
     if each.process.poll() is not None:
         return True
-    seconds = time.monotonic() - each.started
-    if minutes is not None and seconds > 60 * minutes:
+    if minutes is not None and each.seconds > 60 * minutes:
         if not each.stopped:
             each.process.send_signal(signal.SIGTERM)
             each.stopped = True
-        elif seconds > 60 * minutes + _GRACE_SECONDS:
+        elif each.seconds > 60 * minutes + _GRACE_SECONDS:
             each.process.kill()
     return False
 

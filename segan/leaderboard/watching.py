@@ -8,11 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
+
+from segan.leaderboard.jobs import Failure, Underway
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_LINES = 60.0
@@ -20,22 +22,8 @@ _SECONDS_BETWEEN_LINES = 60.0
 _TAIL_BYTES = 4096
 
 
-class Underway(NamedTuple):
-    """A row that runs.
-
-    Attributes:
-        name: Of the row.
-        seconds: Since it was started in this call.
-        log: Where its output goes.
-    """
-
-    name: str
-    seconds: float
-    log: Path
-
-
 class Watch:
-    """Shows how far running rows are; as a context manager, for as long as they run.
+    """Shows how far rows are; as a context manager, for as long as they run.
 
     Args:
         console: Where to.
@@ -45,8 +33,15 @@ class Watch:
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
         self.total = total
-        self.done = 0
-        self.live = Live(console=console, transient=True) if console.is_terminal else None
+        self.num_ended = 0
+        # Colours can be forced upon a file, and a terminal can be too dumb for rewriting.
+        rewritten = console.is_interactive and console.file.isatty()
+        # Drawn by calls alone: an error of a drawing thread would leave the terminal in pieces.
+        self.live = (
+            Live(console=console, transient=True, auto_refresh=False, redirect_stderr=False)
+            if rewritten
+            else None
+        )
         self.shown_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -63,40 +58,61 @@ class Watch:
         if self.live:
             self.live.stop()
 
-    def ended(self, message: str) -> None:
-        """A row has ended; what is to be said of it stays."""
-        self.done += 1
-        self.console.print(message, markup=False, highlight=False)
+    def ended(self, row: str, failure: Failure | None, seconds: float) -> None:
+        """Says of a row that it has ended; this line stays."""
+        self.num_ended += 1
+        said = "done" if failure is None else f"FAILED: {failure.reason}"
+        self._print(f"{row}: {said} ({seconds:.0f} s)")
+        if self.live:
+            self.shown_at = -_SECONDS_BETWEEN_LOOKS
 
     def show(self, running: Sequence[Underway]) -> None:
-        """How far rows are, unless that was just shown."""
+        """Says how far rows are, unless that was just said."""
         now = time.monotonic()
         pause = _SECONDS_BETWEEN_LOOKS if self.live else _SECONDS_BETWEEN_LINES
         if now - self.shown_at < pause:
             return
         self.shown_at = now
         lines = [
-            Text(f"{each.name}  {_clock(each.seconds)}  {last_line(each.log)}".rstrip())
+            f"{each.name}  {_clock(each.seconds)}  {last_line(each.log)}".rstrip()
             for each in running
         ]
         if self.live:
-            head = Text(f"{self.done} of {self.total} rows done")
-            for line in lines:
-                line.no_wrap, line.overflow = True, "ellipsis"
-            self.live.update(Group(head, *lines))
+            self._draw([f"{self.num_ended} of {self.total} rows ended", *lines])
         else:
             for line in lines:
-                self.console.print(line, highlight=False, soft_wrap=True)
+                self._print(line)
+
+    def stopping(self, rows: Sequence[str]) -> None:
+        """Says what is being waited for."""
+        self._print(f"stopping, state is being saved: {', '.join(rows)}")
+        if self.live:
+            self._draw([])
+
+    def _print(self, line: str) -> None:
+        self.console.print(self._encodable(line), markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self, lines: Sequence[str]) -> None:
+        assert self.live is not None
+        texts = [Text(self._encodable(line), no_wrap=True, overflow="crop") for line in lines]
+        self.live.update(Group(*texts), refresh=True)
+
+    def _encodable(self, line: str) -> str:
+        """A line without what the console cannot write: no word of a log may stop the rows."""
+        return line.encode(self.console.encoding, errors="replace").decode(self.console.encoding)
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that is not blank, "" if there is none yet."""
-    if not log.exists():
-        return ""
-    with log.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        lines = file.read().decode("utf-8", errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    """The last line of a log that is not blank, without colours; "" if there is none yet."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError as error:
+        return f"({log} cannot be read: {error.strerror})" if log.exists() else ""
+    plain = (Text.from_ansi(line).plain for line in reversed(text.splitlines()))
+    printable = ("".join(c for c in line if c.isprintable()).strip() for line in plain)
+    return next((line for line in printable if line), "")
 
 
 def _clock(seconds: float) -> str:

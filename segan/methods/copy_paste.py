@@ -92,7 +92,7 @@ class GuardsConfig:
     jitter: float = Field(default=0.25, ge=0, le=1)
     floor: float = Field(default=0.03, ge=0, le=1)
     ceiling: float = Field(default=0.5, ge=0, le=1)
-    delay: float = Field(default=0.0, ge=0, le=1)
+    delay: float = Field(default=0.0, ge=0, lt=1)
     warmup: float = Field(default=0.5, ge=0, le=1)
 
 
