@@ -358,7 +358,11 @@ def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
         "--root", action="append", default=[], metavar="NAME=PATH", help="where a data set is"
     )
     parser.add_argument(
-        "--only", action="append", default=[], metavar="PATTERN", help="only rows so named, like *"
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only rows so named, such as 'wbc-*'; may be repeated",
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows at a time (1)")
     parser.add_argument(

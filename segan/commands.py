@@ -45,6 +45,7 @@ from segan.training.config import RunConfig
 # What `segan train FOLDER` trains, and how many network sizes the shorter side of a picture has.
 RECOMMENDED = "self_training"
 PARTS = 1.5
+_PLACEHOLDER = "PATH/TO/"
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 # Long lines are left to the terminal to wrap, so that paths can be copied from them.
@@ -87,9 +88,11 @@ def run_config(
         tree = _folder_tree(path, method or RECOMMENDED, overrides)
     else:
         tree = config.override(_config_tree(path, method), overrides)
+    _forget_unused_backgrounds(tree)
+    run = config.build(RunConfig, tree, f"{path} with overrides" if overrides else str(path))
     if not placeholders:
         _refuse_placeholders(tree)
-    return config.build(RunConfig, tree, f"{path} with overrides" if overrides else str(path))
+    return run
 
 
 def _config_tree(path: Path, method: str | None) -> config.Tree:
@@ -110,12 +113,21 @@ def _config_tree(path: Path, method: str | None) -> config.Tree:
     return tree
 
 
+def _forget_unused_backgrounds(tree: config.Tree) -> None:
+    """Who copies onto other pictures of the set need not say that there are no object-free ones."""
+    method, where = tree.get("method"), tree.get("data")
+    if isinstance(method, dict) and isinstance(where, dict):
+        is_placeholder = str(where.get("backgrounds")).startswith(_PLACEHOLDER)
+        if method.get("destinations") == "pictures" and is_placeholder:
+            where["backgrounds"] = None
+
+
 def _refuse_placeholders(tree: config.Tree, above: str = "") -> None:
     """Raise ConfigError where a path is still the one that stands for the user's."""
     for key, value in tree.items():
         if isinstance(value, dict):
             _refuse_placeholders(value, f"{above}{key}.")
-        elif isinstance(value, str) and value.startswith("PATH/TO/"):
+        elif isinstance(value, str) and value.startswith(_PLACEHOLDER):
             raise ConfigError(f"'{above}{key}' is still {value}: give {above}{key}=... of your own")
 
 
@@ -125,21 +137,21 @@ def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.
     A method without windows sees the median of the pictures' shorter sides as `PARTS` parts: by
     its scale, and where the pictures are too small for that, by the size of a part.
     """
-    path = CONFIGS / method / "folder.yaml"
-    if not path.is_file():
-        known = sorted(file.parent.name for file in CONFIGS.glob("*/folder.yaml"))
-        if not known:
-            raise ConfigError(f"{CONFIGS} is missing: run from a checkout, or name a config file")
-        raise ConfigError(f"no method {method!r} for folders; one of {', '.join(known)}")
+    paths = {file.parent.name: file for file in CONFIGS.glob("*/folder*.yaml")}
+    if not paths:
+        raise ConfigError(f"{CONFIGS} is missing: run from a checkout, or name a config file")
+    if method not in paths:
+        raise ConfigError(f"no method {method!r} for folders; one of {', '.join(sorted(paths))}")
     given = config.override({"method": {}}, overrides)["method"]
-    tree = config.override(config.read_tree(path), overrides)
+    tree = config.override(config.read_tree(paths[method]), overrides)
     tree["data"]["root"] = str(folder)
     # What is seen of a picture is the method's own, or that of its view.
     seen, chosen = tree["method"], given
     if isinstance(seen.get("view"), dict):
         seen, chosen = seen["view"], given.get("view", {})
     size = seen.get("size")
-    if "scale" in seen and "scale" not in chosen and type(size) is int:
+    # A method that sees the largest square of each picture says so by no scale.
+    if seen.get("scale") is not None and "scale" not in chosen and type(size) is int:
         sides = [min(size) for size in _sizes(folder)]
         side = statistics.median(sides or [PARTS * size])
         scale = max(PARTS * size / side, 2**-6)

@@ -64,7 +64,8 @@ class Summary:
         if self.num_finished:
             parts.append(f"{self.num_finished} were there already")
         if self.skipped:
-            parts.append(f"{len(self.skipped)} images cannot be read")
+            one = len(self.skipped) == 1
+            parts.append(f"{len(self.skipped)} image{'' if one else 's'} cannot be read")
         if self.without_boxes:
             parts.append(f"{len(self.without_boxes)} have no boxes")
         return "\n".join([", ".join(parts), *self.notes])

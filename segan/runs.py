@@ -285,7 +285,7 @@ def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
     for name, reason in pictures:
         console.print(f"skipped {one_line(name)}: {reason}", markup=False)
     if pictures:
-        console.print(f"skipped {len(pictures)} unreadable picture{'s'[: len(pictures) - 1]}")
+        console.print(f"skipped {len(pictures)} picture{'s'[: len(pictures) - 1]} in all")
     if units is not None and units.skipped:
         count, total = len(units.skipped), len(units.skipped) + len(units.items)
         console.print(

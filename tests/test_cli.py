@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from segan import __version__, config
 from segan.cli import main
+from segan.commands import CONFIGS
 from segan.data.splits import split_of
 from segan.training.config import RunConfig
 
@@ -278,10 +280,52 @@ def test_a_folder_is_trained_with_the_recommended_method_and_its_masks_written(
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("method", ["iic", "redo", "shift", "wnet"])
+def test_a_method_without_windows_fits_its_scale_to_the_pictures(method, pictures, capsys):
+    """The median of the shorter sides is one and a half parts, whatever the file says."""
+    for path in pictures.iterdir():
+        Image.fromarray(np.zeros((200, 240, 3), np.uint8)).save(path)
+    assert main(["train", str(pictures), "--method", method, "--dry-run"]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)["method"]
+    assert found["scale"] == pytest.approx(1.5 * found["size"] / 200, abs=1e-3)
+
+
+def test_seigan_on_a_folder_sees_the_largest_square_of_each_picture(pictures, tmp_path, capsys):
+    backgrounds = f"data.backgrounds={tmp_path / 'empty'}"
+    assert main(["train", str(pictures), "--method", "seigan", backgrounds, "--dry-run"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["method"]["type"], printed["method"]["scale"]) == ("seigan", None)
+    assert printed["data"]["root"] == str(pictures)
+
+
+def test_who_copies_onto_other_pictures_need_not_name_backgrounds(pictures, refusal):
+    copying = ["train", str(pictures), "--method", "copy_paste", "method.network.width=4"]
+    small = ["train.images=16", "train.batch_size=4", "method.size=32", "--out", "run"]
+    assert main([*copying, "method.destinations=pictures", *small]) == 0
+    assert "backgrounds: null" in Path("run/config.yaml").read_text()
+    assert "'data.backgrounds' is still PATH/TO/EMPTY" in refusal(*copying)
+
+
+def test_a_misspelt_setting_is_named_before_a_placeholder(refusal):
+    config = CONFIGS / "seigan" / "folder_reconstructed.yaml"
+    assert "unknown key 'data.background'; did you mean 'backgrounds'?" in refusal(
+        "train", config, "data.background=here"
+    )
+
+
+def test_pictures_that_a_teacher_cannot_read_are_named(pictures, tmp_path, capsys):
+    (pictures / "broken.png").write_bytes(b"not a picture")
+    small = ["method.network.width=4", "train.images=16"]
+    assert main(["train", str(pictures), *small, "--out", str(tmp_path / "run")]) == 0
+    errors = capsys.readouterr().err
+    assert "skipped broken: not a JPEG, PNG, TIFF, BMP or WebP picture" in errors
+    assert "skipped 1 picture in all" in errors
+
+
 def test_a_method_without_settings_for_folders_is_refused(pictures, refusal):
     assert refusal("train", pictures, "--method", "gan") == (
-        "no method 'gan' for folders; one of copy_paste, cut_paste, iic, redo, self_training, "
-        "shift, wnet"
+        "no method 'gan' for folders; one of copy_paste, cut_paste, iic, redo, seigan, "
+        "self_training, shift, wnet"
     )
 
 
@@ -400,7 +444,7 @@ def test_objects_without_room_and_unreadable_pictures_are_named_and_counted(
     errors = capsys.readouterr().err.splitlines()
     assert [line for line in errors if line.startswith("skipped ")] == [
         "skipped broken: not a JPEG, PNG, TIFF, BMP or WebP picture",
-        "skipped 1 unreadable picture",
+        "skipped 1 picture in all",
         "skipped 1 of 3 objects; the first: 2, box 1: "
         "no room for a background window beside the objects",
     ]

@@ -160,7 +160,7 @@ def test_bad_images_are_named_and_skipped(tmp_path, model, pictures, capsys):
     assert summary.num_written == 4
     assert [skipped.name for skipped in summary.skipped] == [str(pictures / "broken.png")]
     assert "broken.png" in capsys.readouterr().err.replace("\n", "")
-    assert "1 images cannot be read" in str(summary)
+    assert "1 image cannot be read" in str(summary)
     # Nothing but bad images is an error.
     with pytest.raises(DataError, match="none of the 1 images"):
         predict.predict(model, [pictures / "broken.png"], tmp_path / "none")

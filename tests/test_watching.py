@@ -74,7 +74,7 @@ def test_elsewhere_than_on_a_terminal_a_row_says_where_it_is_once_a_minute(
         "a-0  1:01  step 3/90  mask area 0.1",
         "a-0: done (70 s)",
         "b-0: FAILED: no [x] (0 s)",
-        "stopping, state is being saved: c-0, d-0",
+        "stopping; what trains saves its state first: c-0, d-0",
     ]
 
 

@@ -1,6 +1,6 @@
 """Masks that another segmenter has guessed: what a second stage learns from in place of truth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -23,6 +23,11 @@ class Guessed:
         self.provides = dataset.provides & {"images", "boxes"} | {"guesses"}
         self.box_source = dataset.box_source
 
+    @property
+    def skipped(self) -> Sequence[tuple[str, str]]:
+        """Pictures that the data set leaves out, and why."""
+        return getattr(self.dataset, "skipped", ())
+
     def __len__(self) -> int:
         return len(self.dataset)
 
@@ -38,7 +43,9 @@ class GuessView(TargetView):
     def usable(self, sample: Sample) -> str | None:
         """Why a picture has nothing to learn from, if so."""
         assert sample.guess is not None
-        return None if sample.guess.confidence > 0 else "its guess is among the least certain"
+        if sample.guess.confidence > 0:
+            return None
+        return "the mask guessed for it is among the least certain (method.keep)"
 
     def target(self, sample: Sample, unit: int | None) -> Target:  # noqa: ARG002
         """The guess of a picture; in a window it ends at the box."""

@@ -99,7 +99,7 @@ def leaderboard(
         try:
             failures = _run(suite, plan.wanted, roots, places, name, jobs=jobs, console=console)
         except KeyboardInterrupt:
-            console.print("finished rows are kept; the same command goes on with the others")
+            console.print("finished rows are kept; the same command goes on where it was")
             raise
     for failure in failures:
         console.print(f"failed: {failure.row}: {failure.reason}", markup=False)
@@ -109,7 +109,10 @@ def leaderboard(
     kept = [*current_rows(suite, places).values()]
     for warning in _write(suite, kept, found, places, reasons):
         console.print(warning, markup=False)
-    console.print(f"{len(kept)} of {len(suite.rows)} rows: {places.runs / (NAME + '.html')}")
+    if not kept:
+        console.print(f"no row is kept in {places.results}; --results names another folder")
+    tables = places.runs / NAME
+    console.print(f"kept: {len(kept)} of {len(suite.rows)} rows; {tables}.html, .md and .csv")
     return failures[0].code if failures else 0
 
 

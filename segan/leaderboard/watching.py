@@ -85,7 +85,7 @@ class Watch:
 
     def stopping(self, rows: Sequence[str]) -> None:
         """Says what is being waited for."""
-        self._print(f"stopping, state is being saved: {', '.join(rows)}")
+        self._print(f"stopping; what trains saves its state first: {', '.join(rows)}")
         if self.live:
             self._draw([])
 
