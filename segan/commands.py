@@ -145,19 +145,21 @@ def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.
     given = config.override({"method": {}}, overrides)["method"]
     tree = config.override(config.read_tree(paths[method]), overrides)
     tree["data"]["root"] = str(folder)
-    # What is seen of a picture is the method's own, or that of its view.
-    seen, chosen = tree["method"], given
-    if isinstance(seen.get("view"), dict):
-        seen, chosen = seen["view"], given.get("view", {})
-    size = seen.get("size")
+    # What is seen of a picture is the method's own, or that of its view; most files leave it out.
+    resolved = config.as_tree(config.build(RunConfig, tree, str(paths[method])))["method"]
+    asked, chosen = tree["method"], given
+    if isinstance(resolved.get("view"), dict):
+        resolved, chosen = resolved["view"], given.get("view", {})
+        asked = asked.setdefault("view", {})
     # A method that sees the largest square of each picture says so by no scale.
-    if seen.get("scale") is not None and "scale" not in chosen and type(size) is int:
+    if resolved.get("scale") is not None and "scale" not in chosen:
+        size = resolved["size"]
         sides = [min(size) for size in _sizes(folder)]
         side = statistics.median(sides or [PARTS * size])
         scale = max(PARTS * size / side, 2**-6)
-        seen["scale"] = round(min(scale, 1.0), 4)
+        asked["scale"] = round(min(scale, 1.0), 4)
         if scale > 1 and "size" not in chosen:
-            seen["size"] = max(int(side / PARTS) // 16, 1) * 16
+            asked["size"] = max(int(side / PARTS) // 16, 1) * 16
     return tree
 
 

@@ -38,7 +38,7 @@ def test_collapsed_run_that_may_stop_ends_with_exit_code_4(tmp_path, capsys):
     file.write_text(config.to_yaml(tree(steps=40, health=HEALTH | {"stop": True})))
     assert main(["train", str(file), "--out", str(out)]) == 4
     errors = capsys.readouterr().err
-    (warning,) = (line for line in errors.splitlines() if line.startswith("warning:"))
+    (warning,) = (line for line in errors.splitlines() if line.startswith("warning: step "))
     assert "masks are empty; raise the weight of the area floor" in warning
     assert "[100% of masks are empty]" in warning
     # Checks 2, 3, 4, ... are bad; the fifth bad one is at step 6.
