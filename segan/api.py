@@ -21,6 +21,7 @@ from segan.exporting.whole import WholePicture
 from segan.hub import from_pretrained, push_to_hub, save_pretrained
 from segan.opening import Opened, open_segmenter
 from segan.prediction import predict
+from segan.run_configs import run_config
 from segan.segmenter import PartitionSegmenter, RegionSegmenter, WindowSpec
 from segan.training.config import RunConfig
 
@@ -118,7 +119,7 @@ def train(
         SeganError: As `segan train` would exit, with the same line.
     """
     if not isinstance(config, RunConfig):
-        config = commands.run_config(Path(config), overrides, method=method)
+        config = run_config(Path(config), overrides, method=method)
     elif overrides or method:
         raise ConfigError("overrides and method go with a file or folder, not a RunConfig")
     return runs.train(config, Path(out), overwrite=overwrite)

@@ -352,7 +352,9 @@ def _data(options: argparse.Namespace) -> int:
 
 def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "suite", metavar="SUITE", help="cpu, gpu, seigan_guards, single, smoke, or a YAML file"
+        "suite",
+        metavar="SUITE",
+        help="copy_paste_guards, cpu, gpu, seigan_guards, single, smoke, or a YAML file",
     )
     parser.add_argument(
         "--root", action="append", default=[], metavar="NAME=PATH", help="where a data set is"

@@ -1,10 +1,8 @@
 """The commands behind the command line: arguments to configurations, results to the terminal."""
 
 import argparse
-import contextlib
 import math
-import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from segan import serve as serving
 from segan.checkpoint import FILE_NAME
 from segan.config import settings
 from segan.data import DataConfig
-from segan.data.images import SUFFIXES, UnreadableImage, find_images, image_size
 from segan.data.sample import Dataset, Split
 from segan.errors import ConfigError
 from segan.evaluation.annotated import evaluate_annotated
@@ -35,18 +32,11 @@ from segan.evaluation.semantic import (
 )
 from segan.files import written_aside
 from segan.leaderboard import board as boards
-from segan.methods import METHODS
 from segan.opening import open_segmenter, refined
 from segan.predicting.finding import Options
 from segan.report import write_report
+from segan.run_configs import run_config
 from segan.segmenter import WindowSpec
-from segan.training.config import RunConfig
-
-# What `segan train FOLDER` trains, and how many network sizes the shorter side of a picture has.
-RECOMMENDED = "self_training"
-PARTS = 1.5
-_PLACEHOLDER = "PATH/TO/"
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 # Long lines are left to the terminal to wrap, so that paths can be copied from them.
 _OUT = Console(highlight=False, soft_wrap=True)
@@ -71,103 +61,6 @@ def train(
         scoring.show(results, _OUT)
         _OUT.print(f"segmenter: {out / 'segmenter.safetensors'}   pictures: {out / 'samples'}")
     return 0
-
-
-def run_config(
-    path: Path, overrides: Sequence[str], *, method: str | None, placeholders: bool = False
-) -> RunConfig:
-    """What `segan train` runs for a config file or a folder of images.
-
-    Args:
-        path: Of either.
-        overrides: "key.sub=value" each.
-        method: For a folder.
-        placeholders: Let pass paths that stand for the user's.
-    """
-    if path.is_dir():
-        tree = _folder_tree(path, method or RECOMMENDED, overrides)
-    else:
-        tree = config.override(_config_tree(path, method), overrides)
-    _forget_unused_backgrounds(tree)
-    run = config.build(RunConfig, tree, f"{path} with overrides" if overrides else str(path))
-    if not placeholders:
-        _refuse_placeholders(tree)
-    return run
-
-
-def _config_tree(path: Path, method: str | None) -> config.Tree:
-    """What a config file says; `method`, if given, must be its own."""
-    if not path.exists():
-        raise ConfigError(f"there is no config file or folder of images {path}")
-    if path.suffix.lower() in SUFFIXES:
-        raise ConfigError(f"{path} is a picture; name its folder, or a config file")
-    tree = config.read_tree(path)
-    own = (tree.get("method") or {}).get("type")
-    if method is not None and method not in METHODS:
-        raise ConfigError(f"there is no method {method!r}; valid: {', '.join(METHODS)}")
-    if method is not None and method != own:
-        raise ConfigError(
-            f"--method {method} is for a folder of images; {path} is a config of {own}, and "
-            f"those of {method} are in configs/{method}"
-        )
-    return tree
-
-
-def _forget_unused_backgrounds(tree: config.Tree) -> None:
-    """Who copies onto other pictures of the set need not say that there are no object-free ones."""
-    method, where = tree.get("method"), tree.get("data")
-    if isinstance(method, dict) and isinstance(where, dict):
-        is_placeholder = str(where.get("backgrounds")).startswith(_PLACEHOLDER)
-        if method.get("destinations") == "pictures" and is_placeholder:
-            where["backgrounds"] = None
-
-
-def _refuse_placeholders(tree: config.Tree, above: str = "") -> None:
-    """Raise ConfigError where a path is still the one that stands for the user's."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            _refuse_placeholders(value, f"{above}{key}.")
-        elif isinstance(value, str) and value.startswith(_PLACEHOLDER):
-            raise ConfigError(f"'{above}{key}' is still {value}: give {above}{key}=... of your own")
-
-
-def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.Tree:
-    """What `segan train FOLDER` runs: the method's settings for folders, at a scale that fits.
-
-    A method without windows sees the median of the pictures' shorter sides as `PARTS` parts: by
-    its scale, and where the pictures are too small for that, by the size of a part.
-    """
-    paths = {file.parent.name: file for file in CONFIGS.glob("*/folder*.yaml")}
-    if not paths:
-        raise ConfigError(f"{CONFIGS} is missing: run from a checkout, or name a config file")
-    if method not in paths:
-        raise ConfigError(f"no method {method!r} for folders; one of {', '.join(sorted(paths))}")
-    given = config.override({"method": {}}, overrides)["method"]
-    tree = config.override(config.read_tree(paths[method]), overrides)
-    tree["data"]["root"] = str(folder)
-    # What is seen of a picture is the method's own, or that of its view; most files leave it out.
-    resolved = config.as_tree(config.build(RunConfig, tree, str(paths[method])))["method"]
-    asked, chosen = tree["method"], given
-    if isinstance(resolved.get("view"), dict):
-        resolved, chosen = resolved["view"], given.get("view", {})
-        asked = asked.setdefault("view", {})
-    # A method that sees the largest square of each picture says so by no scale.
-    if resolved.get("scale") is not None and "scale" not in chosen:
-        size = resolved["size"]
-        sides = [min(size) for size in _sizes(folder)]
-        side = statistics.median(sides or [PARTS * size])
-        scale = max(PARTS * size / side, 2**-6)
-        asked["scale"] = round(min(scale, 1.0), 4)
-        if scale > 1 and "size" not in chosen:
-            asked["size"] = max(int(side / PARTS) // 16, 1) * 16
-    return tree
-
-
-def _sizes(folder: Path) -> Iterator[tuple[int, int]]:
-    """Height and width of the images in a folder, as their headers say; others are left out."""
-    for path in find_images(folder):
-        with contextlib.suppress(UnreadableImage):  # training names and counts them
-            yield image_size(path)
 
 
 def evaluate(options: argparse.Namespace) -> int:

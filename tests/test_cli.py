@@ -15,8 +15,8 @@ from PIL import Image
 
 from segan import __version__, config
 from segan.cli import main
-from segan.commands import CONFIGS
 from segan.data.splits import split_of
+from segan.run_configs import CONFIGS
 from segan.training.config import RunConfig
 
 BOXES = "image,x0,y0,x1,y1\n"

@@ -28,7 +28,7 @@ LAYERS = (
     ("hub",),
     ("opening", "training"),
     ("guessing", "predicting", "scoring"),
-    ("prediction", "report", "runs", "serve"),
+    ("prediction", "report", "run_configs", "runs", "serve"),
     ("leaderboard",),
     ("commands", "data_commands"),
     ("export_commands",),

@@ -331,20 +331,30 @@ def test_merging_goes_to_every_depth_and_changes_neither():
     assert first == {"a": {"b": 1, "c": 2}, "d": 3}
 
 
-class Recorder:
-    """A watcher that remembers, and does something the first time that it is shown a row."""
+def test_the_suites_that_ship_are_named_by_help_and_documentation(capsys):
+    names = sorted(path.stem for path in SUITES.glob("*.yaml"))
+    with pytest.raises(SystemExit):
+        main(["leaderboard", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{', '.join(names)}, or a YAML file" in said
+    documented = (SUITES.parent.parent / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in documented for name in names)
 
-    def __init__(self, at_first: Callable[[Underway], bool] = lambda _row: True) -> None:
+
+class Recorder:
+    """A watcher that remembers what ended and, of what runs, that for which `counts` is true."""
+
+    def __init__(self, counts: Callable[[Underway], bool] = lambda _row: True) -> None:
         self.names: list[str] = []
         self.asked_to_stop: list[str] = []
         self.seen: list[Underway] = []
-        self.at_first = at_first
+        self.counts = counts
 
     def ended(self, row: str, _failure: Failure | None, _seconds: float) -> None:
         self.names.append(row)
 
     def show(self, running: Sequence[Underway]) -> None:
-        self.seen += [row for row in running if self.at_first(row)]
+        self.seen += [row for row in running if self.counts(row)]
 
     def stopping(self, rows: Sequence[str]) -> None:
         self.asked_to_stop += rows

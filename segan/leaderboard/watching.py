@@ -64,7 +64,7 @@ class Watch:
         said = "done" if failure is None else f"FAILED: {failure.reason}"
         self._print(f"{row}: {said} ({seconds:.0f} s)")
         if self.live:
-            self.shown_at = -_SECONDS_BETWEEN_LOOKS
+            self.shown_at = float("-inf")  # to be drawn anew at once
 
     def show(self, running: Sequence[Underway]) -> None:
         """Says how far rows are, unless that was just said."""
