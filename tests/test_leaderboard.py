@@ -348,12 +348,14 @@ class Recorder:
         self.names: list[str] = []
         self.asked_to_stop: list[str] = []
         self.seen: list[Underway] = []
+        self.most_at_once = 0
         self.counts = counts
 
     def ended(self, row: str, _failure: Failure | None, _seconds: float) -> None:
         self.names.append(row)
 
     def show(self, running: Sequence[Underway]) -> None:
+        self.most_at_once = max(self.most_at_once, len(running))
         self.seen += [row for row in running if self.counts(row)]
 
     def stopping(self, rows: Sequence[str]) -> None:
@@ -394,6 +396,21 @@ def test_what_runs_is_shown_while_it_runs(tmp_path: Path):
     rows = [Row(name="slow", method="m", data="d")]
     assert run_shell(tmp_path, rows, {"slow": script}, watcher) == []
     assert {each.name for each in watcher.seen} == {"slow"}
+
+
+def test_as_many_rows_run_at_once_as_there_are_jobs_and_no_more(tmp_path: Path):
+    """No row ends before two of them run."""
+
+    def counts(_row: Underway) -> bool:
+        if watcher.most_at_once >= 2:
+            (tmp_path / "go").touch()
+        return True
+
+    watcher = Recorder(counts)
+    script = f"while [ ! -e {tmp_path / 'go'} ]; do sleep 0.05; done"
+    rows = [Row(name=name, method="m", data="d") for name in "abcd"]
+    assert run_shell(tmp_path, rows, dict.fromkeys("abcd", script), watcher, jobs=2) == []
+    assert watcher.most_at_once == 2
 
 
 def test_rows_wait_for_their_teacher_and_fail_with_it(tmp_path: Path):
