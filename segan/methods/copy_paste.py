@@ -80,8 +80,9 @@ class GuardsConfig:
         ceiling: Share of the picture above which `area_ceiling` acts.
         delay: Share of training before the weights of area, empty, binarity and total variation
             begin to rise. They flatten all masks, at which a network whose masks do not follow
-            their pictures yet gives up on its features.
-        warmup: Share of training over which those weights rise from 0, after the delay.
+            their pictures yet gives up on its features. Not in the paper.
+        warmup: Share of training over which those weights rise from 0, after the delay; the two
+            are at most 1 together. Not in the paper.
     """
 
     grounded: bool = True
