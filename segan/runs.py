@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -172,7 +173,10 @@ def _build_trainer(
         reason = units.skipped[0] if units.skipped else "its pictures have no boxes"
         raise DataError(f"nothing to train on in {dataset.name}: {reason}")
     if accelerator.is_main_process and not restarts.count:
-        report_few(units, config.train.batch_size)
+        counts = {units.noun: len(units.items)}
+        if "backgrounds" in method.view.needs:
+            counts["object-free pictures"] = len(cached.backgrounds)
+        report_few(counts, config.train.batch_size)
     if config.train.compile:
         compile_segmenter(method.segmenter)
     window = _whole_picture_scale(method, cached, units)
@@ -293,15 +297,16 @@ def report_skipped(dataset: Dataset, units: Units | None = None) -> None:
         )
 
 
-def report_few(units: Units, batch_size: int) -> None:
-    """Warn of a training set that does not fill one batch."""
-    if len(units.items) < batch_size:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(
-            f"warning: {units.noun} to train on: {len(units.items)}, fewer than "
-            f"'train.batch_size', {batch_size}; a batch shows some of them more than once",
-            markup=False,
-        )
+def report_few(counts: Mapping[str, int], batch_size: int) -> None:
+    """Warn of what there is too little of to fill one batch."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for noun, count in counts.items():
+        if count < batch_size:
+            console.print(
+                f"warning: {noun} to train on: {count}, fewer than 'train.batch_size', "
+                f"{batch_size}; a batch shows some of them more than once",
+                markup=False,
+            )
 
 
 def report_doubts(dataset: Dataset, method: Method) -> None:

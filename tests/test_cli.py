@@ -290,6 +290,26 @@ def test_a_method_without_windows_fits_its_scale_to_the_pictures(method, picture
     assert found["scale"] == pytest.approx(1.5 * found["size"] / 200, abs=1e-3)
 
 
+def test_few_object_free_pictures_are_told_and_the_unreadable_named_by_their_folder(
+    pictures, tmp_path, capsys
+):
+    empty = tmp_path / "empty"
+    for index in range(3):
+        save_picture(empty / f"{index}.png", seed=7 + index)
+    (empty / "broken.png").write_bytes(b"not a picture")
+    given = ["--method", "copy_paste", f"data.backgrounds={empty}", "method.network.width=4"]
+    sizes = ["method.size=16", "train.images=4", "train.batch_size=4", "--out", "run"]
+    assert main(["train", str(pictures), *given, *sizes]) == 0
+    errors = capsys.readouterr().err.splitlines()
+    assert f"skipped {empty}/broken: not a JPEG, PNG, TIFF, BMP or WebP picture" in errors
+    assert [line for line in errors if line.startswith("warning: ")] == [
+        "warning: pictures to train on: 3, fewer than 'train.batch_size', 4; "
+        "a batch shows some of them more than once",
+        "warning: object-free pictures to train on: 3, fewer than 'train.batch_size', 4; "
+        "a batch shows some of them more than once",
+    ]
+
+
 def test_seigan_on_a_folder_sees_the_largest_square_of_each_picture(pictures, tmp_path, capsys):
     backgrounds = f"data.backgrounds={tmp_path / 'empty'}"
     assert main(["train", str(pictures), "--method", "seigan", backgrounds, "--dry-run"]) == 0

@@ -510,6 +510,20 @@ def test_choice_without_labels_stands_beside_the_oracle():
     assert choice.of_seeds(rows[:1], "whole") == []
 
 
+def test_a_rank_correlation_says_of_how_many_checkpoints_it_is(tmp_path: Path):
+    path = tmp_path / "suite.yaml"
+    path.write_text(SUITE)
+    suite = read_suite(str(path))
+    rows = [
+        kept("second", 0, 0.5, choices=[point(0.6, 0.9), point(0.4, 0.1)]),
+        kept("second", 1, 0.7, choices=[point(0.5, 0.2), point(0.8, 0.3)]),
+    ]
+    text = to_markdown(suite, blocks_of(suite, rows))
+    assert "Rank correlation with IoU on dev, over checkpoints and seeds:" in text
+    assert "| row | flip_consistency | edge_alignment | contrast | checkpoints |" in text
+    assert "| second & stage | +0.80 | +0.80 | +0.80 | 4 |" in text
+
+
 def test_lines_are_means_over_seeds_with_their_spread(tmp_path: Path):
     path = tmp_path / "suite.yaml"
     path.write_text(SUITE)

@@ -110,8 +110,13 @@ def of_seeds(rows: Sequence[Mapping[str, Any]], kind: str) -> list[Choice]:
     return [*choices, Choice("oracle", max(ious))]
 
 
-def correlations(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Rank correlation of each score with the IoU on dev, over all checkpoints of some rows."""
+def correlations(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float | None], int]:
+    """Rank correlation of each score with the IoU on dev, over all checkpoints of some rows.
+
+    Returns:
+        It by score, and how many checkpoints there are.
+    """
     points = [c for row in rows for c in row.get("choices") or () if c["dev_iou"] is not None]
     ious = [c["dev_iou"] for c in points]
-    return {name: rank_correlation([c[name] for c in points], ious) for name in SCORES}
+    found = {name: rank_correlation([c[name] for c in points], ious) for name in SCORES}
+    return found, len(points)

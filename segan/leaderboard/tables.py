@@ -9,6 +9,7 @@ from typing import Any
 
 from segan.config import Tree
 from segan.errors import ConfigError
+from segan.evaluation.label_free import SCORES
 from segan.leaderboard import choice
 from segan.leaderboard.running import INTERVALS, KINDS, METRICS
 from segan.leaderboard.suite import Suite
@@ -222,17 +223,19 @@ def choices_of(block: Block) -> list[ChoiceTable]:
         return [table for table in tables if table.lines]
     points = {line.title: choice.of_checkpoints(line.rows) for line in trained}
     tables.append(_choices("choice among checkpoints, IoU on dev, mean over seeds", points))
-    ranks = {line.title: choice.correlations(line.rows) for line in trained}
-    shown = {
-        title: [("-" if value is None else f"{value:+.2f}") for value in found.values()]
-        for title, found in ranks.items()
-        if any(value is not None for value in found.values())
-    }
-    if shown:
-        rules = list(next(iter(ranks.values())))
-        title = "rank correlation with IoU on dev, over checkpoints and seeds"
-        tables.append(ChoiceTable(title=title, rules=rules, lines=list(shown.items())))
+    tables.append(_correlations(trained))
     return [table for table in tables if table.lines]
+
+
+def _correlations(trained: Sequence[Line]) -> ChoiceTable:
+    lines = []
+    for line in trained:
+        found, count = choice.correlations(line.rows)
+        if any(value is not None for value in found.values()):
+            shown = ["-" if value is None else f"{value:+.2f}" for value in found.values()]
+            lines.append((line.title, [*shown, str(count)]))
+    title = "rank correlation with IoU on dev, over checkpoints and seeds"
+    return ChoiceTable(title=title, rules=[*SCORES, "checkpoints"], lines=lines)
 
 
 def _choices(title: str, found: Mapping[str, Sequence[choice.Choice]]) -> ChoiceTable:
@@ -264,7 +267,7 @@ def to_markdown(suite: Suite, blocks: Sequence[Block], *, missing: Sequence[str]
         parts.append(_markdown_table(HEADINGS, [cells_of(line) for line in block.lines]))
         for table in choices_of(block):
             lines = [[title, *values] for title, values in table.lines]
-            parts.append(_markdown(table.title).capitalize() + ":")
+            parts.append(_markdown(table.title[0].upper() + table.title[1:]) + ":")
             parts.append(_markdown_table(("row", *table.rules), lines))
     if missing:
         parts += ["## Missing", "\n".join(f"- {_markdown(each)}" for each in missing)]

@@ -80,7 +80,10 @@ class Folder:
         self._pictures = [pictures[i] for i in chosen]
         if empty:
             self.backgrounds = _find_backgrounds(empty, pictures)
-            self.skipped += self.backgrounds.skipped
+            # By the folder as well: the two may hold pictures of the same names.
+            self.skipped += tuple(
+                Skipped(f"{empty}/{name}", reason) for name, reason in self.backgrounds.skipped
+            )
         given = {
             "images": True,
             "boxes": config.boxes,
