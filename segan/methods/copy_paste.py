@@ -24,7 +24,7 @@ from segan.losses.adversarial import discriminator_accuracy, r1_penalty
 from segan.losses.masks import area_ceiling, area_floor, binarity, mean_area, total_variation
 from segan.methods.base import Losses, Method, Phase, Preview, losses
 from segan.networks import DiscriminatorConfig, UNetConfig
-from segan.segmenter import MaskSegmenter, Segmenter
+from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter
 
 _RISING = ("area", "empty", "binarity", "total_variation")
 
@@ -109,7 +109,8 @@ class CopyPasteConfig:
             part of each picture is scaled to `size`.
         mirror: Whether half of all pictures are mirrored (paper).
         destinations: "backgrounds": a set of pictures without objects is pasted onto, which is
-            supervision. "pictures": other pictures of the same set, and no supervision.
+            supervision. "pictures": other pictures of the same set, and no supervision; then the
+            two regions have no names, as an object or the ground around it is copied.
         saturating: The generator's loss on composites: log(1 - D), as in the paper, whose slope is
             that of the irrelevant term, so that the two are in balance; or -log D, which does not
             level off while the discriminator wins.
@@ -205,8 +206,7 @@ class CopyPaste(Method):
         self.supervision = "backgrounds" if self.known_empty else "none"
         view = SceneView if self.known_empty else PictureSceneView
         self.view: SceneView = view(config.size, config.scale, mirror=config.mirror)
-        network = networks.build(config.network)
-        self.segmenter = MaskSegmenter(network, stride=network.stride)
+        self.segmenter = self._make_segmenter()
         self.discriminator = networks.MaskDiscriminator(config.discriminator, config.size)
         trains = ("discriminator",)
         judge = Phase(name="discriminator", trains=trains, repeat=config.discriminator_steps)
@@ -217,6 +217,18 @@ class CopyPaste(Method):
         # An update on no gradient at all would still move weights by their momentum.
         penalised = (penalty,) if config.weights.r1 else ()
         self.phases = (judge, *penalised, generator)
+
+    def _make_segmenter(self) -> MaskSegmenter | RegionSegmenter:
+        """Of two unnamed regions where the game cannot tell which of them is the object.
+
+        Onto a picture with an object of its own, an object can be copied, or the ground around it:
+        A's object in B is B's ground around A's (paper, appendix A).
+        """
+        if self.known_empty:
+            network = networks.build(self.config.network)
+            return MaskSegmenter(network, stride=network.stride)
+        network = networks.build(self.config.network, out_channels=2)
+        return RegionSegmenter(network, stride=network.stride)
 
     @property
     def encoder(self) -> nn.Module:

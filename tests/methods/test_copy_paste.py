@@ -240,6 +240,10 @@ def test_supervision_follows_the_destinations():
     # Pictures of the same set hold objects: opacity on them is no mistake.
     assert "empty" in with_backgrounds.generator_losses(drawn).terms
     assert "empty" not in without.generator_losses(drawn).terms
+    # Which side of a mask is the object, the game cannot tell there.
+    assert with_backgrounds.segmenter.foreground == 1
+    assert without.segmenter.foreground is None
+    assert without.scene(drawn).mask.shape == with_backgrounds.scene(drawn).mask.shape
 
 
 def test_discriminator_is_trained_on_masks_without_a_graph():
