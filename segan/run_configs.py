@@ -4,6 +4,7 @@ import contextlib
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from segan import config
 from segan.data.images import SUFFIXES, UnreadableImage, find_images, image_size
@@ -34,7 +35,6 @@ def run_config(
         tree = _folder_tree(path, method or RECOMMENDED, overrides)
     else:
         tree = config.override(_config_tree(path, method), overrides)
-    _forget_unused_backgrounds(tree)
     run = config.build(RunConfig, tree, f"{path} with overrides" if overrides else str(path))
     if not placeholders:
         _refuse_placeholders(tree)
@@ -59,15 +59,6 @@ def _config_tree(path: Path, method: str | None) -> config.Tree:
     return tree
 
 
-def _forget_unused_backgrounds(tree: config.Tree) -> None:
-    """Who copies onto other pictures of the set need not say that there are no object-free ones."""
-    method, where = tree.get("method"), tree.get("data")
-    if isinstance(method, dict) and isinstance(where, dict):
-        is_placeholder = str(where.get("backgrounds")).startswith(_PLACEHOLDER)
-        if method.get("destinations") == "pictures" and is_placeholder:
-            where["backgrounds"] = None
-
-
 def _refuse_placeholders(tree: config.Tree, above: str = "") -> None:
     """Raise ConfigError where a path is still the one that stands for the user's."""
     for key, value in tree.items():
@@ -83,19 +74,15 @@ def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.
     A method without windows sees the median of the pictures' shorter sides as `PARTS` parts: by
     its scale, and where the pictures are too small for that, by the size of a part.
     """
-    paths = {file.parent.name: file for file in CONFIGS.glob("*/folder*.yaml")}
-    if not paths:
-        raise ConfigError(f"{CONFIGS} is missing: run from a checkout, or name a config file")
-    if method not in paths:
-        raise ConfigError(f"no method {method!r} for folders; one of {', '.join(sorted(paths))}")
-    given = config.override({"method": {}}, overrides)["method"]
-    tree = config.override(config.read_tree(paths[method]), overrides)
-    tree["data"]["root"] = str(folder)
+    given = config.override({"method": {}, "data": {}}, overrides)
+    path = _folder_file(method, given["data"])
+    tree = config.override(config.read_tree(path), overrides)
     # What is seen of a picture is the method's own, or that of its view; most files leave it out.
-    resolved = config.as_tree(config.build(RunConfig, tree, str(paths[method])))["method"]
-    asked, chosen = tree["method"], given
+    resolved = config.as_tree(config.build(RunConfig, tree, str(path)))["method"]
+    tree["data"]["root"] = str(folder)
+    asked, chosen = tree["method"], given["method"]
     if isinstance(resolved.get("view"), dict):
-        resolved, chosen = resolved["view"], given.get("view", {})
+        resolved, chosen = resolved["view"], chosen.get("view", {})
         asked = asked.setdefault("view", {})
     # A method that sees the largest square of each picture says so by no scale.
     if resolved.get("scale") is not None and "scale" not in chosen:
@@ -107,6 +94,20 @@ def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.
         if scale > 1 and "size" not in chosen:
             asked["size"] = max(int(side / PARTS) // 16, 1) * 16
     return tree
+
+
+def _folder_file(method: str, given: Any) -> Path:
+    """The config file of a method for folders, of two the one for the data that is given."""
+    found = sorted(CONFIGS.glob("*/folder*.yaml"))
+    if not found:
+        raise ConfigError(f"{CONFIGS} is missing: run from a checkout, or name a config file")
+    own = [path for path in found if path.parent.name == method]
+    if not own:
+        valid = sorted({path.parent.name for path in found})
+        raise ConfigError(f"no method {method!r} for folders; one of {', '.join(valid)}")
+    with_backgrounds = isinstance(given, dict) and given.get("backgrounds") is not None
+    fits = (p for p in own if ("backgrounds" in config.read_tree(p)["data"]) == with_backgrounds)
+    return next(fits, own[0])
 
 
 def _sizes(folder: Path) -> Iterator[tuple[int, int]]:

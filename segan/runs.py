@@ -169,6 +169,7 @@ def _build_trainer(
     if accelerator.is_main_process:
         report_skipped(dataset, units)
         report_doubts(cached, method)
+        report_unused(given, method)
     if not units.items:
         reason = units.skipped[0] if units.skipped else "its pictures have no boxes"
         raise DataError(f"nothing to train on in {dataset.name}: {reason}")
@@ -315,6 +316,18 @@ def report_doubts(dataset: Dataset, method: Method) -> None:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         for doubt in doubts_about(dataset):
             console.print(f"warning: {doubt}", markup=False)
+
+
+def report_unused(config: RunConfig, method: Method) -> None:
+    """Warn of object-free pictures that were given to a method that does not look at them."""
+    given = isinstance(config.data, FolderConfig) and config.data.backgrounds
+    if given and "backgrounds" not in method.view.needs:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(
+            f"warning: 'data.backgrounds' is given, but not looked at by {method.name} with these "
+            "settings",
+            markup=False,
+        )
 
 
 def _provenance(

@@ -318,12 +318,25 @@ def test_seigan_on_a_folder_sees_the_largest_square_of_each_picture(pictures, tm
     assert printed["data"]["root"] == str(pictures)
 
 
-def test_who_copies_onto_other_pictures_need_not_name_backgrounds(pictures, refusal):
-    copying = ["train", str(pictures), "--method", "copy_paste", "method.network.width=4"]
-    small = ["train.images=16", "train.batch_size=4", "method.size=32", "--out", "run"]
-    assert main([*copying, "method.destinations=pictures", *small]) == 0
-    assert "backgrounds: null" in Path("run/config.yaml").read_text()
-    assert "'data.backgrounds' is still PATH/TO/EMPTY" in refusal(*copying)
+@pytest.mark.parametrize("given", [True, False])
+def test_copy_paste_copies_onto_the_pictures_there_are(pictures, tmp_path, capsys, given):
+    copying = ["train", str(pictures), "--method", "copy_paste", "--dry-run"]
+    backgrounds = [f"data.backgrounds={tmp_path / 'empty'}"] if given else []
+    assert main([*copying, *backgrounds]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["method"]["destinations"] == ("backgrounds" if given else "pictures")
+    assert (printed["data"]["backgrounds"] is not None) == given
+
+
+def test_object_free_pictures_that_are_not_looked_at_are_told(pictures, tmp_path, capsys):
+    save_picture(tmp_path / "empty" / "0.png", seed=7)
+    small = ["method.network.width=4", "method.size=16", "method.guards.border=1"]
+    given = ["method.destinations=pictures", f"data.backgrounds={tmp_path / 'empty'}"]
+    short = ["train.images=2", "train.batch_size=2", "--out", "run"]
+    assert main(["train", str(pictures), "--method", "copy_paste", *small, *given, *short]) == 0
+    errors = capsys.readouterr().err
+    assert "warning: 'data.backgrounds' is given, but not looked at by copy_paste" in errors
+    assert main(["train", str(pictures), "--method", "copy_paste", "data=5"]) == 2
 
 
 def test_a_misspelt_setting_is_named_before_a_placeholder(refusal):
