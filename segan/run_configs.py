@@ -48,7 +48,8 @@ def _config_tree(path: Path, method: str | None) -> config.Tree:
     if path.suffix.lower() in SUFFIXES:
         raise ConfigError(f"{path} is a picture; name its folder, or a config file")
     tree = config.read_tree(path)
-    own = (tree.get("method") or {}).get("type")
+    settings = tree.get("method")
+    own = settings.get("type") if isinstance(settings, dict) else settings
     if method is not None and method not in METHODS:
         raise ConfigError(f"there is no method {method!r}; valid: {', '.join(METHODS)}")
     if method is not None and method != own:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from PIL import Image
 
 from segan import methods
 from segan.cli import main
+from segan.data.sample import Sample
 from segan.errors import ConfigError
 from segan.leaderboard import choice
 from segan.leaderboard.board import leaderboard
-from segan.leaderboard.jobs import Failure, Underway, run_all
+from segan.leaderboard.jobs import Failure, Underway, run_all, why_not
 from segan.leaderboard.suite import SUITES, Row, find_roots, merged, read_suite, run_of
 from segan.leaderboard.tables import blocks_of, to_csv, to_markdown
 from segan.leaderboard.watching import last_line
+from segan.segmenter import WindowSpec
 
 TITLE = "a <b>bold</b> | title"
 
@@ -127,8 +130,9 @@ def test_checkpoints_have_scores_with_and_without_labels(board: Board):
     choices = board.rows()[1]["choices"]
     assert [each["images"] for each in choices] == [8, 16]
     for each in choices:
-        keys = {"images", "dev_iou", "flip_consistency", "edge_alignment", "contrast"}
+        keys = {"images", "kind", "dev_iou", "flip_consistency", "edge_alignment", "contrast"}
         assert each.keys() == keys
+        assert each["kind"] == "whole"
     assert "choice among seeds, IoU on test" in board.text("html")
     assert "oracle" in board.text("md")
 
@@ -458,6 +462,23 @@ def test_a_killed_row_is_told_from_one_that_failed(tmp_path: Path):
     failures = run_shell(tmp_path, rows, {"killed": "echo last words; kill -9 $$"})
     assert "signal 9" in failures[0].reason
     assert "last words" in failures[0].reason
+    assert failures[0].code == 137
+    # Tables that are made later say the same, until the row is run again.
+    assert why_not(tmp_path / "killed" / "log.txt") == failures[0].reason
+    assert run_shell(tmp_path, rows, {"killed": "exit 0"}) == []
+    assert why_not(tmp_path / "killed" / "log.txt") == "not finished"
+    assert why_not(tmp_path / "elsewhere" / "log.txt") == "not run"
+
+
+def test_a_row_that_cannot_be_started_fails_alone(tmp_path: Path):
+    rows = [Row(name=name, method="m", data="d") for name in ("first", "blocked", "last")]
+    (tmp_path / "blocked" / "log.txt").mkdir(parents=True)
+    mark = tmp_path / "mark"
+    scripts = {"first": "sleep 0.3", "blocked": "exit 0", "last": f"touch {mark}"}
+    failures = run_shell(tmp_path, rows, scripts, jobs=2)
+    assert [(each.row, each.code) for each in failures] == [("blocked", 3)]
+    assert failures[0].reason.startswith("cannot be started: Is a directory")
+    assert mark.exists()
 
 
 def kept(method: str, seed: int, iou: float, *, choices: list[dict[str, float]]) -> dict[str, Any]:
@@ -493,7 +514,8 @@ def test_choice_without_labels_stands_beside_the_oracle():
         kept("second", 0, 0.5, choices=[point(0.6, 0.9), point(0.4, 0.1)]),
         kept("second", 1, 0.7, choices=[point(0.5, 0.2), point(0.8, 0.3)]),
     ]
-    points = {each.rule: each.value for each in choice.of_checkpoints(rows)}
+    assert choice.of_checkpoints(rows, "windows") == []
+    points = {each.rule: each.value for each in choice.of_checkpoints(rows, "whole")}
     assert points == pytest.approx(
         {
             "last": 0.6,
@@ -554,3 +576,19 @@ def test_wrong_number_of_jobs_is_refused_before_anything_is_read(tmp_path: Path)
             row=None,
             console=None,
         )
+
+
+def test_windows_for_scores_without_labels_are_of_the_pictures_that_have_boxes():
+    class Sparse:
+        def __len__(self) -> int:
+            return 80
+
+        def __getitem__(self, index: int) -> Sample:
+            box = torch.tensor([[8.0, 8, 24, 24]]) if index > 76 else torch.zeros(0, 4)
+            return Sample(str(index), torch.full((3, 32, 32), index, dtype=torch.uint8), box)
+
+    found = SimpleNamespace(window=WindowSpec(size=8, context=1.5))
+    windows, boxes = choice._boxed(found, Sparse())
+    assert windows.shape == (3, 3, 8, 8)
+    assert (windows[:, 0, 0, 0] * 255).round().tolist() == [77, 78, 79]
+    assert boxes.shape == (3, 4)

@@ -1,5 +1,6 @@
 """Which kept rows of a leaderboard count, which rows are run, and what tables say of the rest."""
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -17,7 +18,7 @@ from segan.leaderboard import running
 from segan.leaderboard.board import leaderboard
 from segan.leaderboard.running import Places, current_rows, digest_of, run_row
 from segan.leaderboard.suite import Row, Suite, read_suite
-from segan.leaderboard.tables import blocks_of, to_csv, to_markdown
+from segan.leaderboard.tables import blocks_of, choices_of, to_csv, to_markdown
 
 SUITE = """
 seeds: [0, 1]
@@ -282,3 +283,148 @@ def test_pictures_that_cannot_be_read_are_named_and_counted(tmp_path, capsys):
     assert "skipped broken: " in capsys.readouterr().err
     text = to_markdown(suite, blocks_of(suite, [*current_rows(suite, places).values()]), missing=[])
     assert re.search(r"\(\d+ pictures, test; 1 that cannot be read, left out\)", text)
+
+
+# --- what tables say of rows ---------------------------------------------------------------------
+
+
+def lines_of(suite: Suite, rows: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    block = next(block for block in blocks_of(suite, rows) if block.kind == kind)
+    return {line.method: line for line in block.lines}
+
+
+def test_a_bound_was_trained_on_what_the_table_scores(tmp_path, places):
+    suite = suite_of(tmp_path)
+    rows = [*current_rows(suite, places).values()]
+    for row in rows:
+        if row["method"] != "otsu":
+            row["supervision"] = row["supervision"] | {"train": "masks"}
+            row["config"] = {"method": {"view": {"windows": row["method"] == "second"}}}
+    bounds = {
+        kind: {name for name, line in lines_of(suite, rows, kind).items() if line.is_bound}
+        for kind in ("whole", "windows")
+    }
+    assert bounds == {"whole": {"first"}, "windows": {"second"}}
+    text = to_markdown(suite, blocks_of(suite, rows))
+    assert text.count("(bound)") == 2
+
+
+def test_a_mean_over_some_of_the_seeds_is_left_out(tmp_path, places):
+    suite = suite_of(tmp_path)
+    rows = [*current_rows(suite, places).values()]
+    for distance, row in zip((None, 10.0, None, 4.0, 8.0), rows, strict=True):
+        metrics = {"iou": 0.5, "hausdorff_95": distance}
+        row["scores"] = {"whole": row["scores"]["whole"] | {"metrics": metrics}}
+    lines = lines_of(suite, rows, "whole")
+    found = {name: line.others["hausdorff_95"] for name, line in lines.items()}
+    assert found == {"otsu": None, "first": None, "second": 6.0}
+
+
+def test_tables_of_whole_pictures_say_where_the_boxes_of_training_are_from(tmp_path, places):
+    suite = suite_of(tmp_path)
+    rows = [*current_rows(suite, places).values()]
+    rows[1]["supervision"] = rows[1]["supervision"] | {"train": "boxes"}
+    rows[1]["train_box_source"] = "annotated"
+    assert "| boxes from annotated | none |" in to_markdown(suite, blocks_of(suite, rows))
+    whole, windows = to_csv(rows[:1]).splitlines()[1:]
+    assert "instance masks" not in whole
+    assert "instance masks" in windows
+
+
+def test_checkpoints_stand_in_the_table_of_what_they_were_scored_by(tmp_path, places):
+    suite = suite_of(tmp_path)
+    rows = [*current_rows(suite, places).values()]
+    for row in rows:
+        kind = "windows" if row["method"] == "second" else "whole"
+        names = dict.fromkeys(("flip_consistency", "edge_alignment", "contrast"), 0.5)
+        points = [{"images": n, "kind": kind, "dev_iou": n / 10, **names} for n in (1, 2)]
+        row["choices"] = points if row["method"] != "otsu" else []
+    tables = {
+        block.kind: {table.title: table for table in choices_of(block)}
+        for block in blocks_of(suite, rows)
+    }
+    title = "choice among checkpoints, IoU on dev, mean over seeds"
+    assert [name for name, _ in tables["whole"][title].lines] == ["first"]
+    assert [name for name, _ in tables["windows"][title].lines] == ["second"]
+
+
+def test_the_page_says_which_rows_are_of_changed_code(tmp_path, places):
+    suite = suite_of(tmp_path)
+    path = places.kept(row_of(suite, "first-0"))
+    tree = json.loads(path.read_text())
+    path.write_text(json.dumps(tree | {"git_commit": "0123456789abcdef-dirty"}))
+    where = ["--out", str(places.runs), "--results", str(places.results.parent)]
+    assert main(["leaderboard", str(tmp_path / "suite.yaml"), *where, "--collect"]) == 0
+    assert "0123456789ab-dirty" in (places.runs / "leaderboard.html").read_text()
+
+
+def test_rows_kept_with_other_settings_are_said_to_be(tmp_path, places):
+    suite_of(tmp_path, "depth: 1}, view: {size: 16}}\n", "depth: 2}, view: {size: 16}}\n")
+    where = ["--out", str(places.runs), "--results", str(places.results.parent)]
+    assert main(["leaderboard", str(tmp_path / "suite.yaml"), *where, "--collect"]) == 0
+    text = (places.runs / "leaderboard.md").read_text()
+    assert "- shapes-first-0: kept with other settings or another teacher" in text
+
+
+def test_pictures_of_other_settings_are_drawn_anew(tmp_path, places):
+    where = ["--out", str(places.runs), "--results", str(places.results.parent)]
+    for split in ("test", "dev"):
+        suite = suite_of(tmp_path, "seeds:", f"split: {split}\nseeds:")
+        for row in suite.rows:
+            tree = json.loads(places.kept(row).read_text())
+            tree |= {"settings": digest_of(suite, row), "split": split}
+            places.kept(row).write_text(json.dumps(tree))
+        assert main(["leaderboard", str(tmp_path / "suite.yaml"), *where, "--collect"]) == 0
+    drawn = (places.runs / "pictures").glob("shapes-whole-*-truth.txt")
+    assert sorted(path.read_text().split("-")[0] for path in drawn) == ["dev", "test"]
+
+
+def test_a_student_of_a_file_counts_while_the_file_is_the_same(tmp_path, places):
+    file = tmp_path / "teacher.safetensors"
+    file.write_bytes(b"weights")
+    suite = suite_of(tmp_path, "teacher: otsu", f"teacher: {file}")
+    row = row_of(suite, "first-0")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    places.kept(row).write_text(json.dumps(kept(suite, row, sha256="s", teacher=sha256)))
+    assert row.name in current_rows(suite, places)
+    file.write_bytes(b"other weights")
+    assert row.name not in current_rows(suite, places)
+    file.unlink()
+    assert row.name in current_rows(suite, places)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_row_of_few_training_pictures_is_kept(tmp_path, count):
+    """Scores without labels compare masks; of one there are none."""
+    suite = suite_of(tmp_path, "checkpoints: 0", "checkpoints: 2")
+    text = (tmp_path / "suite.yaml").read_text()
+    (tmp_path / "suite.yaml").write_text(text.replace("train_images: 8", f"train_images: {count}"))
+    suite = read_suite(str(tmp_path / "suite.yaml"))
+    places = Places(runs=tmp_path / "runs", results=tmp_path / "results")
+    row = row_of(suite, "first-0")
+    run_row(suite, row, Path(), places)
+    choices = json.loads(places.kept(row).read_text())["choices"]
+    assert len(choices) == (count > 1)  # of one step, one checkpoint
+
+
+def test_a_kept_file_without_what_tables_read_is_refused_in_one_line(tmp_path, places, capsys):
+    suite = suite_of(tmp_path)
+    places.kept(row_of(suite, "otsu")).write_text('{"scores": {}, "method": "otsu"}')
+    where = ["--out", str(places.runs), "--results", str(places.results.parent)]
+    assert main(["leaderboard", str(tmp_path / "suite.yaml"), *where, "--collect"]) == 2
+    assert "is no row of a leaderboard" in capsys.readouterr().err
+
+
+def test_settings_of_another_shape_are_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "own.yaml").write_text("method: wnet\ndata: {type: shapes}\n")
+    assert main(["train", str(tmp_path / "own.yaml")]) == 2
+    assert main(["train", str(tmp_path / "own.yaml"), "--method", "wnet"]) == 2
+    for old, new in (
+        ("{type: shapes, ", "{type: [shapes], "),
+        ("{type: self_training, ", "{type: [self_training], "),
+    ):
+        (tmp_path / "suite.yaml").write_text(SUITE.replace(old, new, 1))
+        assert main(["leaderboard", str(tmp_path / "suite.yaml")]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 4
+    assert all(line.startswith("error: ") for line in errors)

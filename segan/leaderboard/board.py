@@ -1,8 +1,10 @@
 """`segan leaderboard`: what of a suite is there, what is to run, and the tables of what is kept."""
 
+import hashlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -105,6 +107,8 @@ def leaderboard(
         console.print(f"failed: {failure.row}: {failure.reason}", markup=False)
     reasons = {row.name: why_not(places.row(row) / "log.txt") for row in suite.rows}
     reasons |= {each.name: "its data is not there" for each in plan.absent}
+    other = "kept with other settings or another teacher; remove its file, or run it again"
+    reasons |= {row.name: other for row in suite.rows if places.kept(row).exists()}
     reasons |= {failure.row: failure.reason for failure in failures}
     kept = [*current_rows(suite, places).values()]
     for warning in _write(suite, kept, found, places, reasons):
@@ -237,10 +241,10 @@ def _write(
         root = roots[block.data]
         try:
             if root is not None:
-                _draw(suite, block, root, places.runs / "pictures")
+                _draw(suite, block, root, places)
         except SeganError as error:  # pictures are an extra; kept rows need no data
             undrawn.append(f"no sample pictures of {heading_of(block)}: {error}")
-        samples[block.data, block.kind] = _samples(block, places)
+        samples[block.data, block.kind] = _samples(suite, block, places)
     page = to_html(suite, blocks, samples=samples, runs=places.runs, missing=missing)
     _write_text(places, ".html", page)
     return undrawn
@@ -251,11 +255,19 @@ def _write_text(places: Places, suffix: str, text: str) -> None:
         aside.write_text(text, encoding="utf-8", errors="replace")
 
 
-def _samples(block: Block, places: Places) -> list[Sample]:
+def _strips(suite: Suite, block: Block, places: Places) -> tuple[Path, Path]:
+    """Where the pictures and the truth of a table are drawn, by all that they depend on."""
+    entry = suite.config.data[block.data]
+    window = None if entry.window is None else asdict(entry.window)
+    facts = json.dumps([entry.settings, window, suite.config.split], sort_keys=True, default=str)
+    start = f"{block.data}-{block.kind}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+    folder = places.runs / "pictures"
+    return folder / f"{start}-picture.jpg", folder / f"{start}-truth.jpg"
+
+
+def _samples(suite: Suite, block: Block, places: Places) -> list[Sample]:
     """Pictures and truth, then each method's masks with its first seed, where they are."""
-    paths = {}
-    for what in ("picture", "truth"):
-        paths[what] = places.runs / "pictures" / f"{block.data}-{block.kind}-{what}.jpg"
+    paths = dict(zip(("picture", "truth"), _strips(suite, block, places), strict=True))
     for line in block.lines:
         first = line.rows[0]
         title = line.title if first["seed"] is None else f"{line.title}, seed {first['seed']}"
@@ -268,10 +280,10 @@ def _samples(block: Block, places: Places) -> list[Sample]:
     return strips
 
 
-def _draw(suite: Suite, block: Block, root: Path, folder: Path) -> None:
+def _draw(suite: Suite, block: Block, root: Path, places: Places) -> None:
     """The sample pictures of a data set and their truth, once."""
     entry = suite.config.data[block.data]
-    targets = [folder / f"{block.data}-{block.kind}-{what}.jpg" for what in ("picture", "truth")]
+    targets = _strips(suite, block, places)
     if all(path.exists() for path in targets):
         return
     dataset = dataset_of(entry, root, suite.config.split)

@@ -33,10 +33,15 @@ class Choice(NamedTuple):
 
 
 def label_free_scores(found: Opened, dataset: Dataset) -> dict[str, float]:
-    """The scores of a segmenter on training windows, or on the middle of training pictures."""
+    """The scores of a segmenter on training windows, or on the middle of training pictures.
+
+    Fewer than two of them have none: the scores compare masks.
+    """
     segmenter = found.segmenter
     named = segmenter if segmenter.foreground is not None else Named(segmenter)
     windows, boxes = _boxed(found, dataset) if found.window else (_middles(found, dataset), None)
+    if len(windows) < 2:
+        return {}
     windows = windows.to(found.device)
     boxes = None if boxes is None else boxes.to(found.device)
     return {name: score(named.eval(), windows, boxes) for name, score in SCORES.items()}
@@ -46,8 +51,10 @@ def _boxed(found: Opened, dataset: Dataset) -> tuple[Tensor, Tensor]:
     """The window around the first box of each of the first pictures, and the box in it."""
     spec = found.window
     assert spec is not None
-    windows, boxes = [], []
-    for index in range(min(len(dataset), _MOST_WINDOWS)):
+    windows, boxes = list[Tensor](), list[Tensor]()
+    for index in range(len(dataset)):
+        if len(windows) == _MOST_WINDOWS:
+            break
         sample = dataset[index]
         if sample.boxes is None or not len(sample.boxes):
             continue
@@ -55,6 +62,8 @@ def _boxed(found: Opened, dataset: Dataset) -> tuple[Tensor, Tensor]:
         frame = window_around(sample.boxes[0], size, context=spec.context, square=spec.square)
         windows.append(crop(sample.image, frame, spec.size))
         boxes.append(box_in_window(sample.boxes[0], frame, spec.size))
+    if not windows:
+        return torch.zeros(0, 3, spec.size, spec.size), torch.zeros(0, 4)
     return torch.stack(windows), torch.stack(boxes)
 
 
@@ -73,13 +82,19 @@ def _middle(image: Tensor, size: int, scale: float) -> Tensor:
     return crop(image, Window(left, top, left + side, top + side), size)
 
 
-def of_checkpoints(rows: Sequence[Mapping[str, Any]]) -> list[Choice]:
+def _checkpoints(row: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    """The checkpoints of a kept row, if it is this kind that they were scored by on dev."""
+    return [each for each in row.get("choices") or () if each.get("kind", "whole") == kind]
+
+
+def of_checkpoints(rows: Sequence[Mapping[str, Any]], kind: str) -> list[Choice]:
     """IoU on dev of the checkpoint that each rule takes, averaged over seeds.
 
     Args:
         rows: Kept rows of one method on one data set.
+        kind: "whole" or "windows"; a method has one in which its checkpoints were scored.
     """
-    lists = [row["choices"] for row in rows if len(row.get("choices") or ()) > 1]
+    lists = [found for row in rows if len(found := _checkpoints(row, kind)) > 1]
     lists = [each for each in lists if all(c["dev_iou"] is not None for c in each)]
     if not lists:
         return []
@@ -110,13 +125,15 @@ def of_seeds(rows: Sequence[Mapping[str, Any]], kind: str) -> list[Choice]:
     return [*choices, Choice("oracle", max(ious))]
 
 
-def correlations(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float | None], int]:
+def correlations(
+    rows: Sequence[Mapping[str, Any]], kind: str
+) -> tuple[dict[str, float | None], int]:
     """Rank correlation of each score with the IoU on dev, over all checkpoints of some rows.
 
     Returns:
         It by score, and how many checkpoints there are.
     """
-    points = [c for row in rows for c in row.get("choices") or () if c["dev_iou"] is not None]
+    points = [c for row in rows for c in _checkpoints(row, kind) if c["dev_iou"] is not None]
     ious = [c["dev_iou"] for c in points]
     found = {name: rank_correlation([c[name] for c in points], ious) for name in SCORES}
     return found, len(points)

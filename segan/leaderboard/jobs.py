@@ -23,7 +23,8 @@ class Failure:
 
     Attributes:
         row: Its name.
-        code: Exit code of its process; 75 for one that was stopped and can go on.
+        code: Exit code of its process, 128 more than the signal that killed it; 75 for one that
+            was stopped and can go on.
         reason: In one line.
     """
 
@@ -104,11 +105,18 @@ def run_all(
                 watcher.ended(failure.row, failure, 0.0)
             for row in _ready(waiting, running)[: jobs - len(running)]:
                 waiting.remove(row)
-                running.append(_start(row, command(row), log(row), threads))
+                try:
+                    running.append(_start(row, command(row), log(row), threads))
+                except OSError as error:
+                    reason = f"cannot be started: {error.strerror or error} ({log(row)})"
+                    failures.append(Failure(row=row.name, code=3, reason=reason))
+                    watcher.ended(row.name, failures[-1], 0.0)
             for each in [each for each in running if _has_ended(each, minutes)]:
                 running.remove(each)
                 failed = _failure(each, log(each.row))
-                failures += [failed] if failed else []
+                if failed:
+                    failures.append(failed)
+                    _reason_file(log(each.row)).write_text(failed.reason, encoding="utf-8")
                 watcher.ended(each.row.name, failed, each.seconds)
             watcher.show([Underway(r.row.name, r.seconds, log(r.row)) for r in running])
             time.sleep(_POLL_SECONDS)
@@ -145,6 +153,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _start(row: Row, command: list[str], log: Path, threads: Mapping[str, str]) -> _Running:
     log.parent.mkdir(parents=True, exist_ok=True)
+    _reason_file(log).unlink(missing_ok=True)
     # What the environment says goes first: nobody's choice of threads is overruled.
     environment = {**threads, **os.environ}
     with log.open("wb") as output:
@@ -186,22 +195,28 @@ def _failure(each: _Running, log: Path) -> Failure | None:
     code = each.process.returncode
     if code == 0:
         return None
-    if each.stopped:
+    if each.stopped and code != -signal.SIGKILL:
         reason = "stopped after its minutes; the same command goes on with it"
         return Failure(row=each.row.name, code=_INTERRUPTED, reason=reason)
     lines = _lines(log)
     last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-    reason = _error(lines) or last
     if code < 0:
+        # As shells say it; a process has no negative exit code to give on.
         reason = f"killed by signal {-code}; its last line: {last}"
-    return Failure(row=each.row.name, code=code, reason=reason)
+        return Failure(row=each.row.name, code=128 - code, reason=reason)
+    return Failure(row=each.row.name, code=code, reason=_error(lines) or last)
 
 
 def why_not(log: Path) -> str:
-    """Why a row that was run, or not, in an earlier call is not there, by its log."""
-    if not log.exists():
-        return "not run"
-    return _error(_lines(log)) or "not finished"
+    """Why a row that was run, or not, in an earlier call is not there."""
+    if _reason_file(log).exists():
+        return _reason_file(log).read_text(encoding="utf-8")
+    return (_error(_lines(log)) or "not finished") if log.exists() else "not run"
+
+
+def _reason_file(log: Path) -> Path:
+    """Where the reason of a failure is kept for later tables, beside the log."""
+    return log.with_name("failure.txt")
 
 
 def _lines(log: Path) -> list[str]:

@@ -129,7 +129,13 @@ def _made(blocks: Sequence[Block]) -> Html:
     facts = [
         f"{len({row['row'] for row in rows})} rows",
         ", ".join(kinds),
-        "commits " + ", ".join(sorted({str(row["git_commit"])[:12] for row in rows})),
+        "commits " + ", ".join(sorted({_short(str(row["git_commit"])) for row in rows})),
         *sorted({str(row["hardware"]) for row in rows}),
     ]
     return element("p", "; ".join(facts), class_="note")
+
+
+def _short(commit: str) -> str:
+    """Of a commit 12 digits, and whether the code was changed since."""
+    digits, _, mark = commit.partition("-")
+    return digits[:12] + (f"-{mark}" if mark else "")

@@ -25,7 +25,7 @@ from segan.data.sample import Dataset, Split
 from segan.errors import ConfigError
 from segan.evaluation.cases import Cases
 from segan.evaluation.foreground import compare
-from segan.evaluation.results import Evaluation, git_commit
+from segan.evaluation.results import Evaluation, git_commit, sha256
 from segan.files import written_aside
 from segan.leaderboard.choice import label_free_scores
 from segan.leaderboard.samples import mask_strip, write_jpeg
@@ -43,6 +43,11 @@ _NOWHERE = "PATH"
 # Of `train`: what changes how a run goes, and not what comes of it.
 OPERATIONAL = ("workers", "cache_megabytes", "log_every", "sample_every", "tensorboard", "compile")
 KINDS = {"whole": "whole pictures", "windows": "windows around boxes"}
+# What tables read of every kept row.
+_NEEDED = {
+    *("suite", "row", "method", "data", "seed", "split", "segmenter_sha256", "supervision"),
+    *("box_source", "polarity", "scores", "restarts", "seconds", "hardware", "git_commit"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +110,7 @@ def run_row(suite: Suite, row: Row, root: Path, places: Places) -> None:
         "skipped": len(getattr(dataset, "skipped", ())),
         "settings": digest_of(suite, row),
         **_facts(found, scores),
+        "train_box_source": header.get("box_source"),
         "teacher": header.get("teacher"),
         "restarts": header.get("restarts"),
         "choices": choices,
@@ -173,14 +179,13 @@ def _train(run: Any, folder: Path) -> None:
     try:
         runs.train(run, out, overwrite=overwrite, trivial=False)
     finally:
-        path = folder / "seconds.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{before + round(time.perf_counter() - started)}\n", encoding="utf-8")
+        with written_aside(folder / "seconds.txt") as aside:
+            aside.write_text(f"{before + round(time.perf_counter() - started)}\n")
 
 
 def _seconds(folder: Path) -> int:
     path = folder / "seconds.txt"
-    return int(path.read_text(encoding="utf-8")) if path.exists() else 0
+    return int(path.read_text()) if path.exists() else 0
 
 
 def _open(path: Path, name: str) -> Opened:
@@ -223,6 +228,7 @@ def _facts(found: Opened, scores: Mapping[str, Evaluation]) -> Tree:
                 "num_instances": each.num_instances,
                 "window": each.window_options,
                 "postprocessing": each.postprocessing,
+                "undefined": {k: n for k, n in each.undefined.items() if k in METRICS},
                 "metrics": {
                     name: _rounded(each.metrics[name]) for name in METRICS if name in each.metrics
                 },
@@ -253,7 +259,10 @@ def _surroundings() -> Tree:
 
 
 def _choices(suite: Suite, row: Row, root: Path, run: Path) -> list[Tree]:
-    """Of each checkpoint its score on dev, for which labels are looked at, and those without."""
+    """Of each checkpoint its score on dev, for which labels are looked at, and those without.
+
+    Nothing where training has too few pictures for scores without labels.
+    """
     entry = suite.config.data[row.data]
     paths = sorted((run / "snapshots").glob("*.safetensors"))
     if not paths:
@@ -267,12 +276,16 @@ def _choices(suite: Suite, row: Row, root: Path, run: Path) -> list[Tree]:
         # Where the segmenter has windows they are what it was trained for.
         kind = "windows" if found.window is not None and entry.window else "whole"
         cases = cases_of(found, limited)[kind]
+        scores = label_free_scores(found, train)
+        if not scores:
+            return []
         scored = compare({"": scoring.row_of(found)}, dev, cases, split="dev")[""]
         result.append(
             {
                 "images": load_segmenter(path).metadata["images_seen"],
+                "kind": kind,
                 "dev_iou": _rounded(scored.metrics["iou"]),
-                **{name: round(v, 4) for name, v in label_free_scores(found, train).items()},
+                **{name: round(value, 4) for name, value in scores.items()},
             }
         )
     return result
@@ -296,7 +309,7 @@ def load_kept(path: Path) -> Tree | None:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise ConfigError(f"{path} cannot be read; remove it to run its row anew") from None
-    if not isinstance(tree, dict) or "scores" not in tree or "method" not in tree:
+    if not isinstance(tree, dict) or not tree.keys() >= _NEEDED:
         raise ConfigError(f"{path} is no row of a leaderboard; remove it, or name another folder")
     return tree
 
@@ -325,6 +338,8 @@ def digest_of(suite: Suite, row: Row) -> str:
 def is_current(kept: Tree, suite: Suite, row: Row, teacher: Tree | None) -> bool:
     """Whether a kept row is of the settings that the suite has now, and of the same teacher.
 
+    A teacher that is a file is the same while the file is, or is not there to be compared.
+
     Args:
         kept: The row.
         suite: Its suite.
@@ -333,12 +348,14 @@ def is_current(kept: Tree, suite: Suite, row: Row, teacher: Tree | None) -> bool
     """
     if kept.get("settings") != digest_of(suite, row):
         return False
-    if not row.needs:
-        return True
     of = kept.get("teacher") or {}
     # Older rows lack the first round's, and had one round.
     trained_on = of.get("first_sha256", of.get("sha256"))
-    return teacher is not None and trained_on == teacher["segmenter_sha256"]
+    if row.needs:
+        return teacher is not None and trained_on == teacher["segmenter_sha256"]
+    path = Path(str((row.asked.get("method") or {}).get("teacher", "")))
+    path = path / FILE_NAME if path.is_dir() else path
+    return not path.is_file() or trained_on == sha256(path)
 
 
 def current_rows(suite: Suite, places: Places) -> dict[str, Tree]:

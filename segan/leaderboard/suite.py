@@ -199,7 +199,7 @@ def _check(suite: SuiteConfig, path: Path) -> None:
                 )
     for name, entry in suite.data.items():
         given = entry.settings.get("type")
-        if given not in DATASETS:
+        if not isinstance(given, str) or given not in DATASETS:
             raise ConfigError(f"{path}: 'data.{name}.settings.type' is {_unknown(given, DATASETS)}")
     for name, method in suite.methods.items():
         where = f"{path}: 'methods.{name}'"
@@ -269,8 +269,10 @@ def _asked(suite: SuiteConfig, method: SuiteMethodConfig, data: str, seed: int) 
         tree = config.read_tree(CONFIGS / method.config.replace("DATA", data))
     for more in (method.settings, method.on.get(data, {})):
         tree = merged(tree, more)
+    if not isinstance(tree.get("method") or {}, dict):
+        raise ConfigError(f"{method.config}: 'method' is {tree['method']!r}; it must be settings")
     kind = (tree.get("method") or {}).get("type")
-    if kind not in METHODS:
+    if not isinstance(kind, str) or kind not in METHODS:
         raise ConfigError(f"'method.type' of a row on {data} is {_unknown(kind, METHODS)}")
     tree.pop("data", None)
     tree.pop("evaluation", None)

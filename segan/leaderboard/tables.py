@@ -33,12 +33,13 @@ class Line:
         title: For tables.
         rows: Kept rows, by seed.
         asked: How many there should be.
-        train: Supervision in training.
+        train: Supervision in training, and where boxes are from.
         test: Supervision at test.
+        is_bound: Whether it was trained on ground truth of what the table scores.
         iou: Mean over seeds.
         spread: Lowest and highest seed; None without seeds.
         interval: Mean over seeds of the ends of the rows' 95 % intervals; None without.
-        others: Means over seeds of further metrics, where they are defined.
+        others: Means over seeds of further metrics; None where one seed has none.
         restarts: Fresh starts with other seeds, of all rows together.
         seconds: Mean over seeds, of training.
     """
@@ -49,6 +50,7 @@ class Line:
     asked: int
     train: str
     test: str
+    is_bound: bool
     iou: float
     spread: tuple[float, float] | None
     interval: tuple[float, float] | None
@@ -56,15 +58,10 @@ class Line:
     restarts: int
     seconds: float
 
-    @property
-    def is_bound(self) -> bool:
-        """Whether it was trained on ground truth."""
-        return self.train == BOUND
-
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A table: one data set, scored in one way; the best line first.
+    """A table: one data set, scored in one way; bounds first, then the best line.
 
     Attributes:
         data: Name in the suite.
@@ -141,16 +138,17 @@ def _line(suite: Suite, name: str, rows: Sequence[Tree], kind: str) -> Line:
     others = {}
     for metric in SHOWN:
         values = [each["metrics"].get(metric) for each in scores]
-        defined = [value for value in values if value is not None]
-        others[metric] = mean(defined) if defined else None
+        # The mean of those seeds alone that have one would be of the better ones.
+        others[metric] = None if None in values else mean(values)
     method = suite.config.methods.get(name)
     return Line(
         method=name,
         title=(method.title if method else "") or name,
         rows=rows,
         asked=1 if rows[0]["seed"] is None else len(suite.config.seeds),
-        train=rows[0]["supervision"]["train"],
+        train=_told(rows[0]),
         test=rows[0]["supervision"]["test"][kind],
+        is_bound=rows[0]["supervision"]["train"] == BOUND and _trained_on(rows[0]) == kind,
         iou=mean(ious),
         spread=None if rows[0]["seed"] is None else (min(ious), max(ious)),
         interval=(mean(i[0] for i in intervals), mean(i[1] for i in intervals))
@@ -160,6 +158,18 @@ def _line(suite: Suite, name: str, rows: Sequence[Tree], kind: str) -> Line:
         restarts=sum(row["restarts"] or 0 for row in rows),
         seconds=mean(row["seconds"]["train"] for row in rows),
     )
+
+
+def _told(row: Tree) -> str:
+    """What training was told beyond pictures; older rows have one source of boxes for all."""
+    train: str = row["supervision"]["train"]
+    source = row.get("train_box_source") or row["box_source"]
+    return f"boxes from {source}" if train == "boxes" and source else train
+
+
+def _trained_on(row: Tree) -> str:
+    view = ((row.get("config") or {}).get("method") or {}).get("view") or {}
+    return "windows" if view.get("windows") else "whole"
 
 
 HEADINGS = (
@@ -215,22 +225,20 @@ class ChoiceTable:
 
 
 def choices_of(block: Block) -> list[ChoiceTable]:
-    """Choice among seeds, and among checkpoints once per data set, for methods that are trained."""
+    """Choice among seeds, and among checkpoints by what they were scored by on dev."""
     trained = [line for line in block.lines if line.rows[0].get("choices")]
     seeds = {line.title: choice.of_seeds(line.rows, block.kind) for line in trained}
     tables = [_choices(f"choice among seeds, IoU on {block.split}", seeds)]
-    if not block.is_first:
-        return [table for table in tables if table.lines]
-    points = {line.title: choice.of_checkpoints(line.rows) for line in trained}
+    points = {line.title: choice.of_checkpoints(line.rows, block.kind) for line in trained}
     tables.append(_choices("choice among checkpoints, IoU on dev, mean over seeds", points))
-    tables.append(_correlations(trained))
+    tables.append(_correlations(trained, block.kind))
     return [table for table in tables if table.lines]
 
 
-def _correlations(trained: Sequence[Line]) -> ChoiceTable:
+def _correlations(trained: Sequence[Line], kind: str) -> ChoiceTable:
     lines = []
     for line in trained:
-        found, count = choice.correlations(line.rows)
+        found, count = choice.correlations(line.rows, kind)
         if any(value is not None for value in found.values()):
             shown = ["-" if value is None else f"{value:+.2f}" for value in found.values()]
             lines.append((line.title, [*shown, str(count)]))
@@ -252,8 +260,10 @@ NOTES = (
     "the mean over seeds of its ends), the spread is from the lowest to the highest seed, with "
     "how many there are of how many were asked for: those that are missing were not run or failed, "
     "and are listed. Fresh starts are those of collapsed runs, with seeds of their own.",
-    "train and test: what each row was told beyond pictures. A row trained on masks is a bound, "
-    "not a result. Oracle columns use labels to choose, and are no results either.",
+    "train and test: what each row was told beyond pictures. A row trained on masks is no result; "
+    "trained on what the table scores, whole pictures or windows, it is the bound. Oracle columns "
+    "use labels to choose, and are no results either. HD95 is over pictures with a mask and an "
+    "object, and is left out where a seed has none.",
     "Two unnamed regions get their meaning by a rule without labels: the rarer along the border is "
     "the object.",
 )
@@ -301,7 +311,7 @@ def to_csv(kept: Sequence[Tree]) -> str:
     bounds = [f"{name}_{end}" for name in INTERVALS for end in ("low", "high")]
     fields = (
         *("suite", "row", "data", "method", "seed", "kind", "split", "num_images"),
-        *("train", "test", "box_source", "polarity", *METRICS, *bounds),
+        *("train", "test", "box_source", "train_box_source", "polarity", *METRICS, *bounds),
         *("restarts", "train_seconds", "hardware", "segmenter_sha256", "git_commit"),
     )
     text = io.StringIO()
@@ -327,7 +337,8 @@ def _csv_lines(kept: Sequence[Tree]) -> Iterator[Mapping[str, Any]]:
                 "num_images": scores["num_images"],
                 "train": row["supervision"]["train"],
                 "test": row["supervision"]["test"][kind],
-                "box_source": row["box_source"],
+                "box_source": row["box_source"] if kind == "windows" else None,
+                "train_box_source": row.get("train_box_source"),
                 "polarity": row["polarity"],
                 **scores["metrics"],
                 **ends,
