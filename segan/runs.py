@@ -37,6 +37,7 @@ from segan.training.compiling import compile_segmenter
 from segan.training.config import RunConfig
 from segan.training.directory import ROUNDS, check_directory, claimed
 from segan.training.environment import ENVIRONMENT_NAME, environment
+from segan.training.phases import first_step_of_segmenter
 from segan.training.precision import build_accelerator
 from segan.training.restarts import Restarts
 from segan.training.trainer import Trainer
@@ -178,6 +179,7 @@ def _build_trainer(
         if "backgrounds" in method.view.needs:
             counts["object-free pictures"] = len(cached.backgrounds)
         report_few(counts, config.train.batch_size)
+        report_idle(config, method)
     if config.train.compile:
         compile_segmenter(method.segmenter)
     window = _whole_picture_scale(method, cached, units)
@@ -308,6 +310,18 @@ def report_few(counts: Mapping[str, int], batch_size: int) -> None:
                 f"{batch_size}; a batch shows some of them more than once",
                 markup=False,
             )
+
+
+def report_idle(config: RunConfig, method: Method) -> None:
+    """Warn of a run that ends before its segmenter is trained, such as in a head start."""
+    steps = -(-config.train.images // config.train.batch_size)
+    if first_step_of_segmenter(method, steps) == steps:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(
+            f"warning: 'train.images', {config.train.images}, ends before the segmenter is first "
+            "trained; give more, or a shorter head start",
+            markup=False,
+        )
 
 
 def report_doubts(dataset: Dataset, method: Method) -> None:
