@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from segan import __version__, config
+from segan.checkpoint import load_segmenter
 from segan.cli import main
 from segan.data.splits import split_of
 from segan.run_configs import CONFIGS
@@ -339,6 +340,7 @@ def test_object_free_pictures_that_are_not_looked_at_are_told(pictures, tmp_path
     assert "warning: 'data.backgrounds' is given, but not looked at by copy_paste" in errors
     # All of it is the discriminator's head start.
     assert "warning: 'train.images', 2, ends before the segmenter is first trained" in errors
+    assert load_segmenter(Path("run")).segmenter.foreground is None
     assert main(["train", str(pictures), "--method", "copy_paste", "data=5"]) == 2
 
 
