@@ -26,6 +26,7 @@ from segan.data.sample import Dataset
 from segan.data.scenes import doubts_about
 from segan.data.views import Units
 from segan.errors import ConfigError, DataError, DivergenceError
+from segan.evaluation.health import HealthMonitor
 from segan.evaluation.results import Evaluation, git_commit
 from segan.guessing import FOLDER as GUESSES
 from segan.guessing import Teacher, make_guesses, open_teacher, with_guesses
@@ -313,13 +314,23 @@ def report_few(counts: Mapping[str, int], batch_size: int) -> None:
 
 
 def report_idle(config: RunConfig, method: Method) -> None:
-    """Warn of a run that ends before its segmenter is trained, such as in a head start."""
-    steps = -(-config.train.images // config.train.batch_size)
-    if first_step_of_segmenter(method, steps) == steps:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
+    """Warn of a run that ends before its segmenter is trained, or before collapse could be seen."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    train, health = config.train, config.train.health
+    steps = -(-train.images // train.batch_size)
+    first = first_step_of_segmenter(method, steps)
+    if first == steps:
         console.print(
-            f"warning: 'train.images', {config.train.images}, ends before the segmenter is first "
+            f"warning: 'train.images', {train.images}, ends before the segmenter is first "
             "trained; give more, or a shorter head start",
+            markup=False,
+        )
+    checks = HealthMonitor(health, first).checks_of(steps)
+    if (health.stop or health.restarts) and checks < health.stop_after:
+        console.print(
+            f"warning: 'train.health' asks for fresh starts or a stop after {health.stop_after} "
+            f"checks of collapse, but a run of this length has {checks}; give a smaller 'every' "
+            f"than {health.every} or less 'grace' than {health.grace}",
             markup=False,
         )
 

@@ -24,6 +24,9 @@ _EMPTY, _FULL = 0.01, 0.9
 _GRID = 32
 _DECIDED = 0.25  # certainty of a pixel that is of one region
 
+# What masks do not come back from; border-hugging and a discriminator that wins can pass.
+_FATAL: frozenset[Failure] = frozenset({"everything", "nothing", "same_blob", "one_region"})
+
 ADVICE: dict[Failure, str] = {
     "everything": (
         "masks cover nearly all they may; raise the weight of the area ceiling or of the mean "
@@ -214,7 +217,7 @@ class HealthConfig:
         grace: Steps without alarms from the first that trains the segmenter, while masks are still
             undecided.
         patience: Consecutive bad checks before a warning.
-        stop_after: Consecutive bad checks after which masks count as collapsed for good.
+        stop_after: Consecutive checks of any collapse after which it counts as final.
         stop: Whether the trainer ends a collapsed run (exit code 4).
         restarts: Fresh starts with other seeds that a collapsed run may have before that; any
             number above 0 implies `stop`.
@@ -270,6 +273,7 @@ class HealthMonitor:
         self.config = config
         self.learns_from = learns_from
         self._bad_checks: dict[str, int] = dict.fromkeys(get_args(Failure), 0)
+        self._fatal_checks = 0
 
     def update(
         self,
@@ -290,12 +294,21 @@ class HealthMonitor:
         if step < self.learns_from + self.config.grace:
             return []
         warnings = []
-        for failure, problem in self._problems(statistics, discriminator).items():
+        problems = self._problems(statistics, discriminator)
+        # Of any kind, as masks that have collapsed flicker between nothing and the same blob.
+        fatal = any(problems.get(failure) for failure in _FATAL)
+        self._fatal_checks = self._fatal_checks + 1 if fatal else 0
+        for failure, problem in problems.items():
             self._bad_checks[failure] = self._bad_checks[failure] + 1 if problem else 0
             if self._bad_checks[failure] == self.config.patience:
                 message = f"step {step}: {ADVICE[failure]} [{problem}]"
                 warnings.append(HealthWarning(step, failure, message))
         return warnings
+
+    def checks_of(self, steps: int) -> int:
+        """How many checks of a run of so many steps come after the grace."""
+        first = max(self.learns_from + self.config.grace, 1)
+        return max(steps // self.config.every - (first - 1) // self.config.every, 0)
 
     @property
     def active(self) -> list[str]:
@@ -303,13 +316,14 @@ class HealthMonitor:
         return [name for name, bad in self._bad_checks.items() if bad >= self.config.patience]
 
     @property
-    def collapsed(self) -> bool:
-        """Whether masks or regions have been beyond use for `stop_after` checks.
+    def present(self) -> list[str]:
+        """Failures that the last check saw, warned of or not."""
+        return [name for name, bad in self._bad_checks.items() if bad]
 
-        Border-hugging masks and a winning discriminator are warned of but can recover.
-        """
-        fatal = ("everything", "nothing", "same_blob", "one_region")
-        return max(self._bad_checks[failure] for failure in fatal) >= self.config.stop_after
+    @property
+    def collapsed(self) -> bool:
+        """Whether masks or regions have been beyond use for `stop_after` checks."""
+        return self._fatal_checks >= self.config.stop_after
 
     @property
     def ends_run(self) -> bool:
@@ -318,19 +332,23 @@ class HealthMonitor:
 
     def state(self) -> dict[str, int]:
         """Everything that later warnings depend on, as JSON values."""
-        return dict(self._bad_checks)
+        return self._bad_checks | {"fatal": self._fatal_checks}
 
     def load_state(self, state: Mapping[str, int]) -> None:
         """Continue from a `state()`."""
         self._bad_checks = {name: int(state[name]) for name in self._bad_checks}
+        self._fatal_checks = int(state.get("fatal", 0))  # runs of before it was counted
 
     def _problems(
         self, statistics: MaskStatistics | RegionStatistics, discriminator: Mapping[str, float]
     ) -> dict[Failure, str]:
         """What is seen of each failure that can be judged now; empty where all is well."""
-        if isinstance(statistics, RegionStatistics):
-            return self._region_problems(statistics)
-        return self._mask_problems(statistics) | self._discriminator_problem(discriminator)
+        seen = (
+            self._region_problems(statistics)
+            if isinstance(statistics, RegionStatistics)
+            else self._mask_problems(statistics)
+        )
+        return seen | self._discriminator_problem(discriminator)
 
     def _region_problems(self, statistics: RegionStatistics) -> dict[Failure, str]:
         one = statistics.largest >= self.config.most_of_one

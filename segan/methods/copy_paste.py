@@ -334,5 +334,9 @@ class CopyPaste(Method):
     def preview(self, segmenter: Segmenter, batch: SceneBatch) -> Preview:
         """What a mask generator makes of a batch, for sample panels and the health monitor."""
         mask = self.cut_mask(segmenter, batch.images)
-        composites = composite(batch.images, batch.backgrounds, mask)
-        return Preview(images=batch.images, masks=mask, composites=composites)
+        return Preview(
+            images=batch.images,
+            masks=mask,
+            composites=composite(batch.images, batch.backgrounds, mask),
+            inside=zero_border(torch.ones_like(mask), self.config.guards.border),
+        )

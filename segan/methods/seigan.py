@@ -8,6 +8,7 @@ Supervision: object-free pictures, or boxes, between which windows are object-fr
 weights are not known; every choice made here is listed in docs/methods/seigan.md.
 """
 
+import math
 from dataclasses import field
 from typing import Literal, NamedTuple
 
@@ -36,7 +37,7 @@ from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
 
 @settings
 class WeightsConfig:
-    """Weights of the terms; 0 switches a term, and the network it needs, off.
+    """Weights of the terms; 0 switches a term off, of the first two its discriminator too.
 
     Attributes:
         background: Adversarial: a picture whose object was cut out and whose hole was filled, x^,
@@ -136,7 +137,7 @@ class SEIGANConfig:
     discriminator: PooledConfig = field(default_factory=PooledConfig)
     backgrounds: Literal["set", "windows"] = "set"
     size: int = Field(default=64, ge=16)
-    scale: float | None = Field(default=0.5, gt=0)
+    scale: float | None = Field(default=0.5, ge=2**-6, le=1)
     context: float = Field(default=1.6, ge=1)
     mirror: bool = True
     adversarial: AdversarialLoss = "non_saturating"
@@ -196,6 +197,7 @@ class SEIGAN(Method):
             }
         )
         self.phases = _phases(config)
+        self.swaps_twice = _swaps_twice(config)
         self.learns_after = config.guards.warmup
 
     def picture_scale(self) -> float:
@@ -234,7 +236,7 @@ class SEIGAN(Method):
         logits: Tensor = self.discriminators[name](blur(images, self.config.guards.blur))
         return logits
 
-    def empty(self, backgrounds: Tensor, mask: Tensor) -> Tensor:
+    def filled_reals(self, backgrounds: Tensor, mask: Tensor) -> Tensor:
         """The real pictures of D_bg: object-free, with filled holes where the guard is on."""
         return self.fill(backgrounds, mask) if self.config.guards.filled_reals else backgrounds
 
@@ -257,7 +259,7 @@ class SEIGAN(Method):
             mask = self.holes(images, batch)
             made = self.swap(images, backgrounds, mask)
             pairs = {
-                "background": (self.empty(backgrounds, mask), made.filled),
+                "background": (self.filled_reals(backgrounds, mask), made.filled),
                 "object": (others, made.pasted),
             }
         trained, watched = {}, {}
@@ -275,8 +277,8 @@ class SEIGAN(Method):
         config = self.config
         images, backgrounds, others = self.pictures(batch)
         with torch.no_grad():
-            empty = self.empty(backgrounds, self.holes(images, batch))
-        real = {"background": empty, "object": others}
+            filled = self.filled_reals(backgrounds, self.holes(images, batch))
+        real = {"background": filled, "object": others}
         terms = {}  # outside autocast: gradients of gradients are too coarse in bf16
         with torch.autocast(backgrounds.device.type, enabled=False):
             for name in self.discriminators:
@@ -329,20 +331,23 @@ class SEIGAN(Method):
         """
         images, backgrounds, _ = self.pictures(batch)
         terms = self.identities(images, backgrounds, batch.polygons)
-        if not self.warming:
-            first = self.swap(images, backgrounds, self.mask_of(self.segmenter, images))
-            grains = batch.grain.chunk(2, dim=1)
-            pasted, filled = map(self.disturb, (first.pasted, first.filled), grains)
-            again = self.mask_of(self.segmenter, pasted)
-            second = self.swap(pasted, filled, again)
-            terms |= {
-                "background_cycle": (second.filled - backgrounds).abs().mean(),
-                "object_cycle": (second.pasted - images).abs().mean(),
-                "mask_cycle": (again - first.mask.detach()).abs().mean(),
-            }
+        if self.swaps_twice and not self.warming:
+            terms |= self.cycles(images, backgrounds, batch.grain)
         found = self.weighted(terms)
         # Applied every cycle_every iterations, so scaled up to keep its mean strength.
         return found._replace(total=self.config.cycle_every * found.total)
+
+    def cycles(self, images: Tensor, backgrounds: Tensor, grain: Tensor) -> dict[str, Tensor]:
+        """L1 between what two swaps make of x, y and the mask, and what they were."""
+        first = self.swap(images, backgrounds, self.mask_of(self.segmenter, images))
+        pasted, filled = map(self.disturb, (first.pasted, first.filled), grain.chunk(2, dim=1))
+        again = self.mask_of(self.segmenter, pasted)
+        second = self.swap(pasted, filled, again)
+        return {
+            "background_cycle": (second.filled - backgrounds).abs().mean(),
+            "object_cycle": (second.pasted - images).abs().mean(),
+            "mask_cycle": (again - first.mask.detach()).abs().mean(),
+        }
 
     def disturb(self, images: Tensor, grain: Tensor) -> Tensor:
         """Pictures on their way into the second swap, without what was hidden in them."""
@@ -356,12 +361,17 @@ class SEIGAN(Method):
         kind, real_logits = self.config.adversarial, None
         if kind == "relativistic":
             with torch.no_grad():
-                real_logits = self.judge(name, real if mask is None else self.empty(real, mask))
+                real = real if mask is None else self.filled_reals(real, mask)
+                real_logits = self.judge(name, real)
         return generator_loss(self.judge(name, fake), kind=kind, real=real_logits)
 
     def weighted(self, terms: dict[str, Tensor]) -> Losses:
-        """The sum of terms, each with the weight of its name."""
-        parts = [getattr(self.config.weights, name) * term for name, term in terms.items()]
+        """The sum of terms, each with the weight of its name.
+
+        Those of weight 0 stay out of it: no gradient, unlike one of 0, is no update.
+        """
+        weights = {name: getattr(self.config.weights, name) for name in terms}
+        parts = [weights[name] * term for name, term in terms.items() if weights[name]]
         return losses(torch.stack(parts).sum(), **terms)
 
     @torch.no_grad()
@@ -369,8 +379,22 @@ class SEIGAN(Method):
         """Masks, the objects in new scenes and the holes filled."""
         made = self.swap(batch.images, batch.backgrounds, self.mask_of(segmenter, batch.images))
         return Preview(
-            images=batch.images, masks=made.mask, composites=made.pasted, filled=made.filled
+            images=batch.images,
+            masks=made.mask,
+            composites=made.pasted,
+            filled=made.filled,
+            inside=zero_border(torch.ones_like(made.mask), self.config.guards.border),
         )
+
+
+def _swaps_twice(config: SEIGANConfig) -> bool:
+    weights = config.weights
+    return bool(weights.background_cycle or weights.object_cycle or weights.mask_cycle)
+
+
+def _keeps_identities(config: SEIGANConfig) -> bool:
+    weights, enhances = config.weights, config.guards.residual > 0
+    return bool(weights.background_identity or (weights.enhancement_identity and enhances))
 
 
 def _phases(config: SEIGANConfig) -> tuple[Phase, ...]:
@@ -380,21 +404,29 @@ def _phases(config: SEIGANConfig) -> tuple[Phase, ...]:
     cycle = Phase(name="cycle", trains=makers, optimizer="generator", every=config.cycle_every)
     # An update on no gradient at all would still move weights by their momentum.
     penalised = (penalty,) if config.weights.r1 else ()
+    cycled = (cycle,) if _swaps_twice(config) or _keeps_identities(config) else ()
     judge, make = Phase(name="discriminator", trains=judges), Phase(name="generator", trains=makers)
-    return (judge, *penalised, make, cycle)
+    return (judge, *penalised, make, *cycled)
 
 
 def _check(config: SEIGANConfig) -> None:
     if not (config.weights.background or config.weights.object):
         raise ConfigError("'method.weights': background or object must be above 0")
+    if config.guards.warmup and not _keeps_identities(config):
+        raise ConfigError(
+            f"'method.guards.warmup' is {config.guards.warmup}, with nothing to warm up by; "
+            "'method.weights' background_identity, or enhancement_identity with an enhancer, must "
+            "be above 0"
+        )
     if 2 * config.guards.border >= config.size:
         raise ConfigError(
             f"'method.guards.border' is {config.guards.border}; "
             f"it must be less than half of 'method.size', {config.size}"
         )
     strides = [2**config.network.depth, config.inpainter.stride, config.enhancer.stride]
-    if any(config.size % stride for stride in strides):
+    common = math.lcm(*strides)
+    if config.size % common:
         raise ConfigError(
             f"'method.size' is {config.size}; with networks of these depths it must be a multiple "
-            f"of {max(strides)}"
+            f"of {common}"
         )

@@ -91,10 +91,10 @@ class GuardsConfig:
         price: Error of the fill, in standard deviations of the picture, from which `predictability`
             rewards a pixel's being cut out.
         warmup: Share of training over which the generator is eased in. In its first half it learns
-            from `predictability` alone, with gains and costs in balance: pushed one way everywhere,
-            a young network gives up on its features and stays constant. In its second half the
-            costs, and the weights of paste and binarity, rise to their ends. Without
-            predictability there is no first half (MOVE).
+            from `predictability`, with gains and costs in balance, and from the terms of area, but
+            not from paste and binarity: pushed one way everywhere, a young network gives up on its
+            features and stays constant. In its second half the costs, and the weights of those two,
+            rise to their ends. Without predictability there is no first half (MOVE).
         floor: Share of the picture below which `area_floor` acts (MOVE: 0.05).
         ceiling: Share of the picture above which `area_ceiling` acts.
     """
@@ -225,13 +225,18 @@ class Shift(Method):
 
     # The composition.
 
-    def scene(self, batch: ShiftBatch) -> Scene:
-        """Pictures with their masks, and by how much objects move and brighten."""
+    def scene(self, batch: ShiftBatch, segmenter: Segmenter | None = None) -> Scene:
+        """Pictures with their masks, and by how much objects move and brighten.
+
+        Args:
+            batch: The pictures.
+            segmenter: What makes the masks; None: the one that is trained.
+        """
         guards = self.config.guards
         largest = guards.shift * self.config.size
         return Scene(
             images=batch.images,
-            mask=self.cut_mask(self.segmenter, batch.images),
+            mask=self.cut_mask(segmenter or self.segmenter, batch.images),
             offsets=(largest * batch.offsets).round().long(),
             jitter=guards.jitter * batch.jitter,
         )
@@ -334,5 +339,10 @@ class Shift(Method):
     @torch.no_grad()
     def preview(self, segmenter: Segmenter, batch: ShiftBatch) -> Preview:
         """What a mask generator makes of a batch, for sample panels and the health monitor."""
-        scene = self.scene(batch)._replace(mask=self.cut_mask(segmenter, batch.images))
-        return Preview(images=batch.images, masks=scene.mask, composites=scene.moved().clamp(0, 1))
+        scene = self.scene(batch, segmenter)
+        return Preview(
+            images=batch.images,
+            masks=scene.mask,
+            composites=scene.moved().clamp(0, 1),
+            inside=zero_border(torch.ones_like(scene.mask), self.config.guards.border),
+        )

@@ -169,6 +169,51 @@ def test_masks_are_collapsed_after_stop_after_bad_checks_and_not_once_recovered(
     assert not monitor.collapsed
 
 
+def test_masks_that_flicker_between_kinds_of_collapse_have_collapsed() -> None:
+    nothing = MaskStatistics(area=0, empty=1, full=0, undecided=0, border_touch=0, diversity=0)
+    alike = MaskStatistics(
+        area=0.05, empty=0.2, full=0, undecided=0, border_touch=0.1, diversity=0.001
+    )
+    monitor = HealthMonitor(HealthConfig(grace=0, stop_after=6))
+    watch([nothing, alike] * 3, monitor, {})
+    assert monitor.collapsed
+    assert monitor.active == []
+    assert monitor.present == ["same_blob"]
+    # A winning discriminator, or a border, is no collapse between two.
+    touching = MaskStatistics(
+        area=0.3, empty=0, full=0, undecided=0, border_touch=2.5, diversity=0.3
+    )
+    monitor = HealthMonitor(HealthConfig(grace=0, stop_after=6))
+    watch([nothing] * 5 + [touching] + [nothing] * 5, monitor, {"accuracy": 1.0})
+    assert not monitor.collapsed
+
+
+def test_regions_are_collapsed_while_one_has_everything_and_a_discriminator_can_win() -> None:
+    one = region_statistics(torch.tensor([0.99, 0.01]).view(1, 2, 1, 1).expand(4, -1, 8, 8))
+    monitor = HealthMonitor(HealthConfig(grace=0))
+    found = watch([one] * 6, monitor, {"discriminator/accuracy": 0.999})
+    assert {warning.failure for warning in found} == {"one_region", "discriminator"}
+    assert monitor.collapsed
+
+
+def test_a_stop_before_any_warning_names_what_was_seen() -> None:
+    nothing = MaskStatistics(area=0, empty=1, full=0, undecided=0, border_touch=0, diversity=0)
+    monitor = HealthMonitor(HealthConfig(grace=0, patience=3, stop_after=1, stop=True))
+    assert watch([nothing], monitor, {}) == []
+    assert monitor.ends_run
+    assert monitor.present == ["nothing"]
+
+
+@pytest.mark.parametrize(("steps", "checks"), [(449, 0), (450, 1), (599, 6), (600, 7)])
+def test_checks_of_a_run_are_those_after_its_grace(steps: int, checks: int) -> None:
+    config = HealthConfig(grace=200, every=25, patience=1)
+    monitor = HealthMonitor(config, learns_from=250)
+    assert monitor.checks_of(steps) == checks
+    bad = MaskStatistics(area=0, empty=1, full=0, undecided=0, border_touch=0, diversity=0)
+    watch([bad] * (steps // config.every), monitor, {})
+    assert monitor.state()["nothing"] == checks
+
+
 def test_a_monitor_resumed_from_json_says_what_the_first_would_have() -> None:
     bad = MaskStatistics(
         area=0.4, empty=0, full=0, undecided=0.1, border_touch=2.5, diversity=0.001

@@ -163,8 +163,8 @@ def test_filled_reals_have_the_same_holes_as_the_fakes():
     given, mask = batch(), torch.zeros(3, 1, 16, 16)
     mask[..., 2:9, 2:9] = 1
     on, off = make(), make(guards={"filled_reals": False})
-    assert torch.equal(off.empty(given.backgrounds, mask), given.backgrounds)
-    real = on.empty(given.backgrounds, mask)
+    assert torch.equal(off.filled_reals(given.backgrounds, mask), given.backgrounds)
+    real = on.filled_reals(given.backgrounds, mask)
     torch.testing.assert_close(real * (1 - mask), given.backgrounds * (1 - mask))
     assert not torch.allclose(real * mask, given.backgrounds * mask)
 
@@ -259,6 +259,9 @@ def test_every_adversarial_form_gives_gradients(kind):
         found = method(phase.name, batch())
         assert bool(found.total.isfinite())
         found.total.backward()
+        for name in phase.trains:
+            gradients = [p.grad for p in getattr(method, name).parameters()]
+            assert any(g is not None and bool(g.any()) for g in gradients), (phase.name, name)
 
 
 def test_totals_are_the_weighted_terms():
@@ -267,6 +270,66 @@ def test_totals_are_the_weighted_terms():
         found = method(name, batch())
         expected = sum(getattr(method.config.weights, k) * v for k, v in found.terms.items())
         torch.testing.assert_close(found.total.detach(), factor * torch.as_tensor(expected))
+
+
+def test_discriminators_call_reals_real_and_what_the_swap_makes_fake():
+    """-log D(real) - log(1 - D(fake)), D_bg of x^ and D_obj of y^, written out."""
+    method, given = with_segmenter(make(), Red()), batch()
+    mask = method.mask_of(method.segmenter, given.images)
+    made = method.swap(given.images, given.backgrounds, mask)
+    reals = {
+        "background": method.fill(given.backgrounds, mask),
+        "object": given.others,
+    }
+    expected = 0.0
+    for name, fake in (("background", made.filled), ("object", made.pasted)):
+        for pictures, is_real in ((reals[name], True), (fake, False)):
+            share = method.discriminators[name](pictures).sigmoid()
+            expected = expected - (share if is_real else 1 - share).log().mean()
+    torch.testing.assert_close(method("discriminator", given).total, expected)
+
+
+def test_generators_want_what_the_swap_makes_called_real():
+    """-log D_bg(x^) - log D_obj(y^) and the terms of the masks, written out."""
+    method, given = with_segmenter(make(), Red()), batch()
+    weights = method.config.weights
+    mask = method.mask_of(method.segmenter, given.images)
+    made = method.swap(given.images, given.backgrounds, mask)
+    found = method("generator", given)
+    adversarial = {
+        "background": -method.discriminators["background"](made.filled).sigmoid().log().mean(),
+        "object": -method.discriminators["object"](made.pasted).sigmoid().log().mean(),
+    }
+    for name, expected in adversarial.items():
+        torch.testing.assert_close(found.terms[name], expected.detach())
+    rest = {name: term for name, term in found.terms.items() if name not in adversarial}
+    assert set(rest) == {"empty", "area", "area_floor", "binarity", "texture"}
+    others = sum(getattr(weights, name) * term for name, term in rest.items())
+    total = weights.background * adversarial["background"] + weights.object * adversarial["object"]
+    torch.testing.assert_close(found.total, total + others)
+
+
+def test_without_cycle_losses_a_reminder_of_identities_does_not_touch_the_segmenter():
+    none = {"background_cycle": 0.0, "object_cycle": 0.0, "mask_cycle": 0.0}
+    method = make(weights=none)
+    found = method("cycle", batch())
+    assert set(found.terms) == {"background_identity", "enhancement_identity"}
+    found.total.backward()
+    # None, where one of 0 would still move them by an optimiser's momentum.
+    assert all(p.grad is None for p in method.segmenter.parameters())
+    assert any(p.grad is not None for p in method.inpainter.parameters())
+
+    identities = {"background_identity": 0.0, "enhancement_identity": 0.0}
+    assert "cycle" not in [phase.name for phase in make(weights=none | identities).phases]
+    assert "cycle" in [phase.name for phase in make(weights=identities).phases]
+
+
+def test_a_term_of_weight_zero_gives_no_gradient():
+    none = {"background_cycle": 0.0, "object_cycle": 0.0, "mask_cycle": 0.0}
+    method = make(weights=none | {"background_identity": 0.0})
+    method("cycle", batch()).total.backward()
+    assert all(p.grad is None for p in method.inpainter.parameters())
+    assert any(p.grad is not None for p in method.enhancer.parameters())
 
 
 # --- where backgrounds come from -----------------------------------------------------------------
@@ -307,6 +370,23 @@ def test_the_scale_of_whole_pictures_is_the_views():
         ({"weights": {"background": 0.0, "object": 0.0}}, "background or object"),
         ({"guards": {"border": 8}}, "must be less than half"),
         ({"size": 18}, "multiple of 4"),
+        ({"size": 20, "network": {"width": 4, "depth": 3}}, "multiple of 8"),
+        ({"scale": 0.001}, "scale"),
+        ({"scale": 2.0}, "scale"),
+        (
+            {
+                "guards": {"warmup": 0.1},
+                "weights": {"background_identity": 0.0, "enhancement_identity": 0.0},
+            },
+            "nothing to warm up by",
+        ),
+        (
+            {
+                "guards": {"warmup": 0.1, "residual": 0.0},
+                "weights": {"background_identity": 0.0},
+            },
+            "nothing to warm up by",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_line(changes, problem):
@@ -322,7 +402,17 @@ def test_the_preview_shows_the_object_in_a_new_scene_and_the_hole_filled():
     square = shown.masks > 0.5
     assert shown.composites is not None
     assert shown.filled is not None
+    assert shown.inside is not None
+    assert bool(shown.inside.all())
     torch.testing.assert_close(
         shown.composites, torch.where(square, given.images, given.backgrounds)
     )
     assert float(Red()(shown.filled)[:, 1].max()) == 0
+
+
+def test_the_frame_where_masks_are_zero_counts_as_outside_of_them():
+    method = make(guards={"border": 3})
+    shown = method.preview(Constant(1.0), batch())
+    assert shown.inside is not None
+    assert torch.equal(shown.masks, shown.inside)
+    assert int(shown.inside[0].sum()) == 10 * 10

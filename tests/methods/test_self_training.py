@@ -242,6 +242,13 @@ def test_consistency_is_the_distance_to_the_average_and_is_warmed_up():
     assert model.warmup() == pytest.approx(1)
     found = model("fit", noisy)
     assert float(found.terms["consistency"]) > 0
+    fitted = sum(term for name, term in found.terms.items() if name != "consistency")
+    for progress in (0.0, 0.1, 0.2):
+        again = method(consistency=3.0, decay=0.9)
+        again.progress = progress
+        total = again("fit", noisy).total.detach()
+        expected = fitted + 3 * again.warmup() * found.terms["consistency"]
+        torch.testing.assert_close(total, expected)
     clean = model("fit", batch())
     assert float(clean.terms["consistency"]) == pytest.approx(0, abs=1e-10)
 

@@ -16,8 +16,8 @@ def test_the_estimate_is_close_to_the_singular_value_and_never_above(shape):
     torch.manual_seed(0)
     weight = torch.randn(shape)
     exact = float(torch.linalg.matrix_norm(weight.flatten(1), ord=2))
-    found = float(largest_singular_value(weight, start(shape[0])))
-    assert 0.9 * exact < found <= exact * (1 + 1e-5)
+    found = float(largest_singular_value(weight, start(min(weight.flatten(1).shape))))
+    assert 0.97 * exact < found <= exact * (1 + 1e-5)
 
 
 def test_a_dominant_direction_is_found_exactly():
