@@ -137,7 +137,8 @@ def confidences_of(scores: Sequence[float], *, keep: float, weighted: bool) -> l
         weighted: Weights are proportional to the scores, or all 1; either way 1 in the mean.
     """
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    chosen = order[: max(int(np.ceil(keep * len(order))), 1)]
+    # A hair less, as .55 of 100 is 55.000000000000007 in floating point.
+    chosen = order[: max(int(np.ceil(keep * len(order) - 1e-9)), 1)]
     weights = np.zeros(len(order))
     # A guess without any contour scores 0, and would never be looked at again.
     weights[chosen] = np.maximum(np.asarray(scores)[chosen], 1e-3) if weighted else 1.0

@@ -197,14 +197,13 @@ class BoxedSceneView:
 
     Args:
         spec: Size and context of the windows.
-        shift: As in `CutPasteView`.
         mirror: As in `SceneView`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"images", "boxes"})
 
-    def __init__(self, spec: WindowSpec, *, shift: float = 0.0, mirror: bool = False) -> None:
-        self.windows = CutPasteView(spec, "uniform", neighbours="avoid", shift=shift)
+    def __init__(self, spec: WindowSpec, *, mirror: bool = False) -> None:
+        self.windows = CutPasteView(spec, "uniform", neighbours="avoid")
         self.mirror = mirror
         self._dataset: Dataset | None = None
         self._items: list[tuple[int, int]] = []

@@ -183,6 +183,7 @@ def test_confidences_keep_the_share_with_the_highest_scores():
     scores = [0.1, 0.9, 0.5, 0.7]
     assert confidences_of(scores, keep=0.5, weighted=False) == [0, 1, 0, 1]
     assert confidences_of(scores, keep=1.0, weighted=False) == [1, 1, 1, 1]
+    assert sum(c > 0 for c in confidences_of([*range(100)], keep=0.55, weighted=False)) == 55
     weighted = confidences_of(scores, keep=0.5, weighted=True)
     assert weighted == pytest.approx([0, 0.9 / 0.8, 0, 0.7 / 0.8])
 
