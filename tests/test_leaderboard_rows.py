@@ -19,6 +19,7 @@ from segan.leaderboard.board import leaderboard
 from segan.leaderboard.running import Places, current_rows, digest_of, run_row
 from segan.leaderboard.suite import Row, Suite, read_suite
 from segan.leaderboard.tables import blocks_of, choices_of, to_csv, to_markdown
+from segan.methods.self_training import SelfTraining
 
 SUITE = """
 seeds: [0, 1]
@@ -363,7 +364,18 @@ def test_rows_kept_with_other_settings_are_said_to_be(tmp_path, places):
     where = ["--out", str(places.runs), "--results", str(places.results.parent)]
     assert main(["leaderboard", str(tmp_path / "suite.yaml"), *where, "--collect"]) == 0
     text = (places.runs / "leaderboard.md").read_text()
-    assert "- shapes-first-0: kept with other settings or another teacher" in text
+    assert "- shapes-first-0: kept with other settings, code or teacher" in text
+
+
+def test_rows_kept_by_an_earlier_revision_of_a_method_are_run_anew(tmp_path, places, monkeypatch):
+    suite = suite_of(tmp_path)
+    names = {row.name for row in suite.rows}
+    trained = {row.name for row in suite.rows if row.seed is not None}
+    assert set(current_rows(suite, places)) == names
+    assert trained
+    assert trained < names
+    monkeypatch.setattr(SelfTraining, "revision", 1)
+    assert set(current_rows(suite, places)) == names - trained
 
 
 def test_pictures_of_other_settings_are_drawn_anew(tmp_path, places):

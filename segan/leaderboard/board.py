@@ -107,7 +107,7 @@ def leaderboard(
         console.print(f"failed: {failure.row}: {failure.reason}", markup=False)
     reasons = {row.name: why_not(places.row(row) / "log.txt") for row in suite.rows}
     reasons |= {each.name: "its data is not there" for each in plan.absent}
-    other = "kept with other settings or another teacher; remove its file, or run it again"
+    other = "kept with other settings, code or teacher; remove its file, or run it again"
     reasons |= {row.name: other for row in suite.rows if places.kept(row).exists()}
     reasons |= {failure.row: failure.reason for failure in failures}
     kept = [*current_rows(suite, places).values()]

@@ -315,7 +315,10 @@ def load_kept(path: Path) -> Tree | None:
 
 
 def digest_of(suite: Suite, row: Row) -> str:
-    """Of all that a kept row depends on, defaults included, but for places: 16 hex digits."""
+    """Of all that a kept row depends on, but for places: 16 hex digits.
+
+    That is settings, defaults included, and the revision of the method's code.
+    """
     entry = suite.config.data[row.data]
     tree: Tree = {
         "data": config.as_tree(_data_of(entry, Path(_NOWHERE)))["data"],
@@ -331,6 +334,8 @@ def digest_of(suite: Suite, row: Row) -> str:
         run = config.as_tree(run_of(suite.config, row, root=None, runs=Path(_NOWHERE)))
         train = {key: value for key, value in run["train"].items() if key not in OPERATIONAL}
         tree |= {"method": run["method"], "train": train, "dev_limit": suite.config.dev_limit}
+        if revision := methods.METHODS[run["method"]["type"]].revision:
+            tree["revision"] = revision
     text = json.dumps(tree, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -93,6 +93,8 @@ class Method(nn.Module):
             into micro-batches; over processes such statistics are reduced.
         learns_after: Share of training in which phases of the segmenter leave it as it is, for
             the good of the other networks that they train.
+        revision: Counts changes of the code after which the same settings train something else.
+            Kept rows of leaderboards are of one revision; the CHANGELOG says what changed.
     """
 
     name: ClassVar[str]
@@ -104,6 +106,7 @@ class Method(nn.Module):
     scale: float = 1.0
     batch_statistics: bool = False
     learns_after: float = 0.0
+    revision: ClassVar[int] = 0
     progress: float = 0.0
 
     def forward(self, phase: str, batch: Any) -> Losses:

@@ -170,6 +170,7 @@ class SEIGAN(Method):
 
     name = "seigan"
     supervision = "backgrounds"
+    revision = 1
     view: SceneView | BoxedSceneView
 
     def __init__(self, config: SEIGANConfig) -> None:
