@@ -88,8 +88,15 @@ class Fitted(Method):
 
     def fit_losses(self, batch: TargetBatch) -> Losses:
         """Cross-entropy and soft Dice, each picture by its confidence."""
+        return self.fitted(batch, self.logits(batch))
+
+    def logits(self, batch: TargetBatch) -> Tensor:
+        """Of the masks of noisy pictures, [N, 1, S, S]."""
         images = noisy(batch.images, self.fitting.noise * batch.photometric)
-        logits = self.segmenter.logits(images)
+        return self.segmenter.logits(images)
+
+    def fitted(self, batch: TargetBatch, logits: Tensor) -> Losses:
+        """How far logits are from the targets."""
         targets = self.targets(batch)
         entropies = cross_entropy(logits, targets, batch.weights)
         dice = soft_dice(logits.sigmoid(), targets, batch.weights)

@@ -26,7 +26,7 @@ from segan.data.guesses import GuessView
 from segan.data.targets import TargetBatch
 from segan.errors import ConfigError
 from segan.methods.base import Losses, losses
-from segan.methods.fitted import Fitted, FittedConfig, noisy
+from segan.methods.fitted import Fitted, FittedConfig
 
 # The teachers' masks are stored in 8 bits.
 _LEAST = 0.5 / 255
@@ -104,11 +104,11 @@ class SelfTraining(Fitted):
         if self.config.undecided:
             decided = (batch.targets - 0.5).abs() >= self.config.undecided
             batch = batch._replace(weights=batch.weights * decided)
-        fitted = super().fit_losses(batch)
+        logits = self.logits(batch)
+        fitted = self.fitted(batch, logits)
         if not self.config.consistency:
             return fitted
-        images = noisy(batch.images, self.fitting.noise * batch.photometric)
-        distance = F.mse_loss(self.segmenter.mask(images), self.averaged_masks(batch.images))
+        distance = F.mse_loss(logits.sigmoid(), self.averaged_masks(batch.images))
         total = fitted.total + self.config.consistency * self.warmup() * distance
         return losses(total, **fitted.terms, consistency=distance)
 
