@@ -191,6 +191,8 @@ def _build_trainer(
     }
     if teacher:
         facts["teacher"] = teacher.facts()
+    if method.revision:
+        facts["revision of its method"] = method.revision
     write = partial(_write_segmenter, config, dataset, method, teacher, window, restarts.count)
     return Trainer(method, cached, units, config.train, accelerator, out, facts, write)
 
@@ -325,12 +327,13 @@ def report_idle(config: RunConfig, method: Method) -> None:
             "trained; give more, or a shorter head start",
             markup=False,
         )
+        return
     checks = HealthMonitor(health, first).checks_of(steps)
     if (health.stop or health.restarts) and checks < health.stop_after:
         console.print(
             f"warning: 'train.health' asks for fresh starts or a stop after {health.stop_after} "
-            f"checks of collapse, but a run of this length has {checks}; give a smaller 'every' "
-            f"than {health.every} or less 'grace' than {health.grace}",
+            f"checks of collapse, but a run of this length has {checks}; give more 'train.images', "
+            "or a smaller 'every', 'grace' or 'stop_after'",
             markup=False,
         )
 

@@ -24,7 +24,7 @@ _EMPTY, _FULL = 0.01, 0.9
 _GRID = 32
 _DECIDED = 0.25  # certainty of a pixel that is of one region
 
-# What masks do not come back from; border-hugging and a discriminator that wins can pass.
+# What masks hardly come back from. Border-hugging and a discriminator that wins can pass.
 _FATAL: frozenset[Failure] = frozenset({"everything", "nothing", "same_blob", "one_region"})
 
 ADVICE: dict[Failure, str] = {
@@ -208,9 +208,9 @@ class HealthConfig:
     objects of 20 to 80 % of the box, nearly round to ragged: diversity .013 and more, border touch
     .53 and less. One blob for every picture: diversity .011 and less; object and background
     swapped: border touch 2.1 and more. Objects that are all discs of one size and place cannot be
-    told from one blob. In 63 runs of SEIGAN, copy-paste and shift-and-judge (docs/LOG.md), the
-    monitor warned of all 20 that ended without a mask, at steps 300 to 600, and of none of the
-    others; no run that it warned of came back.
+    told from one blob. In 63 runs of SEIGAN, copy-paste and shift-and-judge (docs/LOG.md), checked
+    every 50 steps and each failure by itself, the monitor warned of all 20 that ended without a
+    mask, at steps 300 to 600, and of none of the others.
 
     Attributes:
         every: Training steps between checks.
@@ -261,6 +261,16 @@ class HealthWarning:
     message: str
 
 
+def standing(counts: Mapping[str, float], patience: int) -> list[Failure]:
+    """Failures that have lasted, of the counts of `HealthMonitor.state`."""
+    collapsed = counts.get("fatal", 0) >= patience
+    return [
+        name
+        for name in get_args(Failure)
+        if counts.get(name, 0) >= patience or (collapsed and name in _FATAL and counts.get(name))
+    ]
+
+
 class HealthMonitor:
     """Counts consecutive bad checks of each kind of failure, and warns once until it clears.
 
@@ -293,17 +303,19 @@ class HealthMonitor:
         """
         if step < self.learns_from + self.config.grace:
             return []
-        warnings = []
         problems = self._problems(statistics, discriminator)
-        # Of any kind, as masks that have collapsed flicker between nothing and the same blob.
-        fatal = any(problems.get(failure) for failure in _FATAL)
-        self._fatal_checks = self._fatal_checks + 1 if fatal else 0
         for failure, problem in problems.items():
             self._bad_checks[failure] = self._bad_checks[failure] + 1 if problem else 0
-            if self._bad_checks[failure] == self.config.patience:
-                message = f"step {step}: {ADVICE[failure]} [{problem}]"
-                warnings.append(HealthWarning(step, failure, message))
-        return warnings
+        # Of any kind, as masks that have collapsed flicker between nothing and the same blob.
+        self._fatal_checks = self._fatal_checks + 1 if self.collapse else 0
+        due = {name for name, bad in self._bad_checks.items() if bad == self.config.patience}
+        if self._fatal_checks == self.config.patience and not due & _FATAL:
+            due |= set(self.collapse)
+        return [
+            HealthWarning(step, failure, f"step {step}: {ADVICE[failure]} [{problem}]")
+            for failure, problem in problems.items()
+            if failure in due
+        ]
 
     def checks_of(self, steps: int) -> int:
         """How many checks of a run of so many steps come after the grace."""
@@ -311,14 +323,14 @@ class HealthMonitor:
         return max(steps // self.config.every - (first - 1) // self.config.every, 0)
 
     @property
-    def active(self) -> list[str]:
+    def active(self) -> list[Failure]:
         """Failures warned of that have not cleared."""
-        return [name for name, bad in self._bad_checks.items() if bad >= self.config.patience]
+        return standing(self.state(), self.config.patience)
 
     @property
-    def present(self) -> list[str]:
-        """Failures that the last check saw, warned of or not."""
-        return [name for name, bad in self._bad_checks.items() if bad]
+    def collapse(self) -> list[str]:
+        """As what masks or regions have collapsed in the last check, warned of or not."""
+        return [name for name, bad in self._bad_checks.items() if bad and name in _FATAL]
 
     @property
     def collapsed(self) -> bool:
@@ -337,7 +349,9 @@ class HealthMonitor:
     def load_state(self, state: Mapping[str, int]) -> None:
         """Continue from a `state()`."""
         self._bad_checks = {name: int(state[name]) for name in self._bad_checks}
-        self._fatal_checks = int(state.get("fatal", 0))  # runs of before it was counted
+        # A run of before it was counted has at least its longest collapse.
+        longest = max(self._bad_checks[failure] for failure in _FATAL)
+        self._fatal_checks = int(state.get("fatal", longest))
 
     def _problems(
         self, statistics: MaskStatistics | RegionStatistics, discriminator: Mapping[str, float]

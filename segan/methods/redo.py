@@ -88,6 +88,7 @@ class ReDO(Method):
 
     name = "redo"
     supervision = "none"
+    revision = 1
 
     def __init__(self, config: ReDOConfig) -> None:
         super().__init__()

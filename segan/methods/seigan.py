@@ -413,11 +413,10 @@ def _phases(config: SEIGANConfig) -> tuple[Phase, ...]:
 def _check(config: SEIGANConfig) -> None:
     if not (config.weights.background or config.weights.object):
         raise ConfigError("'method.weights': background or object must be above 0")
-    if config.guards.warmup and not _keeps_identities(config):
+    if config.guards.warmup and not config.weights.background_identity:
         raise ConfigError(
-            f"'method.guards.warmup' is {config.guards.warmup}, with nothing to warm up by; "
-            "'method.weights' background_identity, or enhancement_identity with an enhancer, must "
-            "be above 0"
+            f"'method.guards.warmup' is {config.guards.warmup}, with nothing for the inpainter to "
+            "warm up by; 'method.weights.background_identity' must be above 0"
         )
     if 2 * config.guards.border >= config.size:
         raise ConfigError(

@@ -13,7 +13,7 @@ from typing import Any
 from segan import config
 from segan.checkpoint import FILE_NAME, load_segmenter
 from segan.errors import ConfigError, SeganError
-from segan.evaluation.health import ADVICE
+from segan.evaluation.health import ADVICE, standing
 from segan.training.directory import CONFIG_NAME
 from segan.training.environment import ENVIRONMENT_NAME
 from segan.training.logbook import HEALTH_NAME, read_metrics
@@ -199,5 +199,5 @@ def _standing(run: Run) -> list[str]:
     counts, patience = state.get("health"), run.setting("train.health.patience", 3)
     if not isinstance(counts, dict) or number(patience) is None:
         return []
-    bad = [name for name, count in counts.items() if (number(count) or 0) >= patience]
-    return [f"at the end: {ADVICE[name]}" for name in ADVICE if name in bad]
+    known = {name: number(count) or 0 for name, count in counts.items()}
+    return [f"at the end: {ADVICE[name]}" for name in standing(known, patience)]

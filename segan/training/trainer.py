@@ -318,7 +318,7 @@ class Trainer:
         collapsed = self.accelerator.is_main_process and self.health.ends_run
         if distributed.any_rank(collapsed, self.accelerator.device):
             self.save()
-            problem = f"masks have collapsed ({', '.join(self.health.present)})"
+            problem = f"masks have collapsed ({', '.join(self.health.collapse)})"
             raise DivergenceError(f"step {self.step}: {problem}; train.health stops such a run")
 
     # Stopping and resuming.

@@ -14,6 +14,7 @@ from segan.evaluation.health import (
     mask_statistics,
     region_statistics,
     shared_variation,
+    standing,
 )
 from segan.windows import boxes_to_mask
 
@@ -175,10 +176,11 @@ def test_masks_that_flicker_between_kinds_of_collapse_have_collapsed() -> None:
         area=0.05, empty=0.2, full=0, undecided=0, border_touch=0.1, diversity=0.001
     )
     monitor = HealthMonitor(HealthConfig(grace=0, stop_after=6))
-    watch([nothing, alike] * 3, monitor, {})
+    warnings = watch([nothing, alike] * 3, monitor, {})
+    assert [(warning.step, warning.failure) for warning in warnings] == [(150, "nothing")]
     assert monitor.collapsed
-    assert monitor.active == []
-    assert monitor.present == ["same_blob"]
+    assert monitor.active == monitor.collapse == ["same_blob"]
+    assert standing(monitor.state(), patience=3) == ["same_blob"]
     # A winning discriminator, or a border, is no collapse between two.
     touching = MaskStatistics(
         area=0.3, empty=0, full=0, undecided=0, border_touch=2.5, diversity=0.3
@@ -199,9 +201,20 @@ def test_regions_are_collapsed_while_one_has_everything_and_a_discriminator_can_
 def test_a_stop_before_any_warning_names_what_was_seen() -> None:
     nothing = MaskStatistics(area=0, empty=1, full=0, undecided=0, border_touch=0, diversity=0)
     monitor = HealthMonitor(HealthConfig(grace=0, patience=3, stop_after=1, stop=True))
-    assert watch([nothing], monitor, {}) == []
+    assert watch([nothing], monitor, {"accuracy": 1.0}) == []
     assert monitor.ends_run
-    assert monitor.present == ["nothing"]
+    # Of collapses alone: a discriminator that has won is none.
+    assert monitor.collapse == ["nothing"]
+
+
+def test_a_run_that_had_collapsed_before_flickers_were_counted_stays_so() -> None:
+    nothing = MaskStatistics(area=0, empty=1, full=0, undecided=0, border_touch=0, diversity=0)
+    first = HealthMonitor(HealthConfig(grace=0, restarts=1))
+    watch([nothing] * 6, first, {})
+    older = {name: count for name, count in first.state().items() if name != "fatal"}
+    second = HealthMonitor(HealthConfig(grace=0, restarts=1))
+    second.load_state(older)
+    assert second.ends_run
 
 
 @pytest.mark.parametrize(("steps", "checks"), [(449, 0), (450, 1), (599, 6), (600, 7)])

@@ -370,22 +370,20 @@ def test_the_scale_of_whole_pictures_is_the_views():
         ({"weights": {"background": 0.0, "object": 0.0}}, "background or object"),
         ({"guards": {"border": 8}}, "must be less than half"),
         ({"size": 18}, "multiple of 4"),
-        ({"size": 20, "network": {"width": 4, "depth": 3}}, "multiple of 8"),
+        # Strides of 4 and 6: a multiple of the larger is not enough.
+        (
+            {
+                "size": 18,
+                "network": {"width": 4, "depth": 2},
+                "inpainter": {"width": 4, "depth": 1, "shrink": 3},
+            },
+            "multiple of 12",
+        ),
         ({"scale": 0.001}, "scale"),
         ({"scale": 2.0}, "scale"),
         (
-            {
-                "guards": {"warmup": 0.1},
-                "weights": {"background_identity": 0.0, "enhancement_identity": 0.0},
-            },
-            "nothing to warm up by",
-        ),
-        (
-            {
-                "guards": {"warmup": 0.1, "residual": 0.0},
-                "weights": {"background_identity": 0.0},
-            },
-            "nothing to warm up by",
+            {"guards": {"warmup": 0.1}, "weights": {"background_identity": 0.0}},
+            "nothing for the inpainter to warm up by",
         ),
     ],
 )

@@ -20,6 +20,14 @@ def test_the_estimate_is_close_to_the_singular_value_and_never_above(shape):
     assert 0.97 * exact < found <= exact * (1 + 1e-5)
 
 
+def test_thirty_two_iterations_are_made():
+    """Of values 1 and .99, begun in between, from where 16 or 64 would come elsewhere."""
+    weight, even = torch.diag(torch.tensor([1.0, 0.99])), torch.tensor([0.5, 0.5]).sqrt()
+    left = torch.tensor([1.0, 0.99**64])  # (M M^T)^32 on it
+    expected = (left / left.norm() @ weight).norm()
+    assert float(largest_singular_value(weight, even)) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_a_dominant_direction_is_found_exactly():
     torch.manual_seed(0)
     left, right = start(6), start(10)

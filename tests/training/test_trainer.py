@@ -6,11 +6,14 @@ import signal
 
 import pytest
 import torch
-from tiny import largest_difference, poisoned, result, started, tensors, trainer, weights
+from tiny import largest_difference, poisoned, result, started, tensors, trainer, tree, weights
 from torch import Tensor
 
+from segan import config
+from segan.cli import main
 from segan.errors import ConfigError, DataError, DivergenceError, Interrupted
 from segan.methods.base import Losses, Method
+from segan.methods.cut_paste import CutPaste
 from segan.training.trainer import Trainer
 
 # Loader processes are forked; two suffice to have items arrive out of order.
@@ -139,6 +142,19 @@ def test_checkpoint_made_with_something_else_says_what(tmp_path, key):
     again.facts |= {"data": "a", "precision": "no", key: "b"}
     with pytest.raises(ConfigError, match=f"was made with another {key}; restore"):
         again.resume()
+
+
+def test_a_run_of_an_earlier_revision_of_its_method_is_not_gone_on_with(
+    tmp_path, monkeypatch, capsys
+):
+    file, out = tmp_path / "tiny.yaml", tmp_path / "run"
+    file.write_text(config.to_yaml(tree(steps=4)))
+    arguments = ["train", str(file), "--out", str(out)]
+    assert main(arguments) == 0
+    (out / "segmenter.safetensors").unlink()
+    monkeypatch.setattr(CutPaste, "revision", 7)
+    assert main(arguments) == 2
+    assert "was made with another revision of its method; restore" in capsys.readouterr().err
 
 
 def test_nothing_is_saved_twice_at_one_step(tmp_path, monkeypatch):
