@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 from pathlib import Path
 
 import torch
@@ -73,7 +74,11 @@ def main_metric(row: dict) -> str:
 
 def table(suite: str) -> None:
     """Print a suite as Markdown: each row's mean over seeds, and the seeds."""
-    runs = [json.loads(path.read_text()) for path in sorted((RESULTS / suite).glob("*.json"))]
+    files = sorted((RESULTS / suite).glob("*.json"))
+    if not files:
+        kept = ", ".join(sorted(path.name for path in RESULTS.iterdir()))
+        sys.exit(f"error: no rows of {suite!r} in {RESULTS}; there are {kept}")
+    runs = [json.loads(path.read_text()) for path in files]
     runs.sort(key=lambda run: run["seed"])
     print("| row | mean | by seed | oracle polarity |")
     print("|---|---|---|---|")

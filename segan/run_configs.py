@@ -76,6 +76,9 @@ def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.
     its scale, and where the pictures are too small for that, by the size of a part.
     """
     given = config.override({"method": {}, "data": {}}, overrides)
+    root = given["data"].get("root") if isinstance(given["data"], dict) else None
+    if root is not None and root != str(folder):
+        raise ConfigError(f"data.root={root} is given beside the folder {folder}; give one of them")
     path = _folder_file(method, given["data"])
     tree = config.override(config.read_tree(path), overrides)
     # What is seen of a picture is the method's own, or that of its view; most files leave it out.

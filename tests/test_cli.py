@@ -347,6 +347,13 @@ def test_object_free_pictures_that_are_not_looked_at_are_told(pictures, tmp_path
     assert main(["train", str(pictures), "--method", "copy_paste", "data=5"]) == 2
 
 
+def test_a_folder_and_another_as_data_root_is_one_too_many(pictures, capsys):
+    assert main(["train", str(pictures), "data.root=elsewhere", "--dry-run"]) == 2
+    problem = f"error: data.root=elsewhere is given beside the folder {pictures}; give one of them"
+    assert capsys.readouterr().err.splitlines() == [problem]
+    assert main(["train", str(pictures), f"data.root={pictures}", "--dry-run"]) == 0
+
+
 def test_a_misspelt_setting_is_named_before_a_placeholder(refusal):
     config = CONFIGS / "seigan" / "folder_reconstructed.yaml"
     assert "unknown key 'data.background'; did you mean 'backgrounds'?" in refusal(

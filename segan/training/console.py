@@ -13,6 +13,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from segan.progress import SECONDS_BETWEEN_LINES
 
@@ -35,12 +36,17 @@ class Console:
         self.shown_at = time.monotonic()
         self.bar = Progress(
             TextColumn("training"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            # On a narrow terminal this is what is cut, not the step and the time left.
+            TextColumn(
+                "{task.fields[text]}",
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
             console=self.rich,
+            expand=True,
             disable=quiet or not sys.stderr.isatty(),
         )
         self.task = self.bar.add_task("", total=num_steps, text="")
