@@ -18,7 +18,7 @@ from segan.data.datasets.shapes import _LEVELS, Shapes, ShapesConfig, draw_pictu
 from segan.data.loading import Cached, Draws
 from segan.data.sample import Sample, WithBackgrounds, backgrounds_of
 from segan.data.scenes import BoxedSceneView, PictureSceneView, SceneView, doubts_about
-from segan.errors import ConfigError, DataError
+from segan.errors import ConfigError
 from segan.segmenter import WindowSpec
 from segan.windows import Window, crop, overlaps
 
@@ -155,7 +155,7 @@ def test_copies_of_pictures_with_objects_are_left_out(tmp_path: Path) -> None:
     skipped = [(name, reason.rpartition(" ")[2]) for name, reason in found.skipped]
     assert skipped == [(f"{tmp_path / 'b'}/same", "1")]
     (tmp_path / "b" / "own.png").unlink()
-    with pytest.raises(DataError, match="all 1 pictures in"):
+    with pytest.raises(ConfigError, match="all 1 pictures in"):
         folder(tmp_path / "a", backgrounds=str(tmp_path / "b"))
 
 

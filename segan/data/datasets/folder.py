@@ -156,16 +156,17 @@ def _find_backgrounds(folder: Path, pictures: Sequence[Picture]) -> Folder:
     """The object-free pictures, without those that are also among the pictures with objects.
 
     Raises:
-        DataError: Too many files cannot be read, or all are also among the others.
+        DataError: Too many files cannot be read.
+        ConfigError: All are also among the others.
     """
     found = Folder(FolderConfig(root=folder), "all")
     known = {picture.digest: picture.name for picture in pictures}
     copies = [p for p in found._pictures if p.digest in known]
     found._pictures = [p for p in found._pictures if p.digest not in known]
     if not found._pictures:
-        raise DataError(
+        raise ConfigError(
             f"data.backgrounds: all {len(copies)} pictures in {one_line(str(folder))} are also in "
-            "data.root"
+            "data.root; name a folder of pictures without objects"
         )
     reason = "object-free, yet also in data.root as"
     found.skipped += tuple(Skipped(p.name, f"{reason} {known[p.digest]}") for p in copies)
