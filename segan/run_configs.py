@@ -77,7 +77,7 @@ def _folder_tree(folder: Path, method: str, overrides: Sequence[str]) -> config.
     """
     given = config.override({"method": {}, "data": {}}, overrides)
     root = given["data"].get("root") if isinstance(given["data"], dict) else None
-    if root is not None and root != str(folder):
+    if root is not None and Path(str(root)).resolve() != folder.resolve():
         raise ConfigError(f"data.root={root} is given beside the folder {folder}; give one of them")
     path = _folder_file(method, given["data"])
     tree = config.override(config.read_tree(path), overrides)

@@ -351,7 +351,7 @@ def test_a_folder_and_another_as_data_root_is_one_too_many(pictures, capsys):
     assert main(["train", str(pictures), "data.root=elsewhere", "--dry-run"]) == 2
     problem = f"error: data.root=elsewhere is given beside the folder {pictures}; give one of them"
     assert capsys.readouterr().err.splitlines() == [problem]
-    assert main(["train", str(pictures), f"data.root={pictures}", "--dry-run"]) == 0
+    assert main(["train", str(pictures), f"data.root={pictures}/../pictures", "--dry-run"]) == 0
 
 
 def test_a_misspelt_setting_is_named_before_a_placeholder(refusal):

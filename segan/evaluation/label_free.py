@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from segan.evaluation.health import in_boxes, shared_variation
+from segan.evaluation.statistics import in_boxes, shared_variation
 from segan.segmenter import Segmenter
 from segan.windows import boxes_to_mask
 

@@ -73,6 +73,28 @@ def generator_loss(fake: Tensor, *, kind: AdversarialLoss, real: Tensor | None =
             assert_never(kind)
 
 
+def fooling_loss(
+    judge: Callable[[Tensor], Tensor],
+    fake: Tensor,
+    real: Callable[[], Tensor],
+    *,
+    kind: AdversarialLoss,
+) -> Tensor:
+    """`generator_loss` of fake images, beside real ones where its form compares the two.
+
+    Args:
+        judge: Images to logits.
+        fake: Images that carry gradients to the generator, [N, C, H, W].
+        real: Makes the paired real images, [N, C, H, W]; only "relativistic" asks for them.
+        kind: As in `generator_loss`.
+    """
+    paired = None
+    if kind == "relativistic":
+        with torch.no_grad():
+            paired = judge(real())
+    return generator_loss(judge(fake), kind=kind, real=paired)
+
+
 def discriminator_accuracy(real: Tensor, fake: Tensor) -> Tensor:
     """Share of (real, fake) pairs whose real image has the higher logit; .5 is chance, ties half.
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from segan.data.views import View
+from segan.errors import ConfigError
 from segan.segmenter import Segmenter, WindowSpec
 
 
@@ -71,6 +72,19 @@ class Phase:
     def due(self, step: int) -> bool:
         """Whether this phase runs in iteration `step`."""
         return step >= self.start and step // self.block % self.every == self.turn
+
+
+def require_border(border: int, size: int) -> None:
+    """Make sure that a frame of zeros leaves something of masks of this side, both in pixels.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if 2 * border >= size:
+        raise ConfigError(
+            f"'method.guards.border' is {border}; "
+            f"it must be less than half of 'method.size', {size}"
+        )
 
 
 class Method(nn.Module):

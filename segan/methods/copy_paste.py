@@ -22,7 +22,7 @@ from segan.data.scenes import PictureSceneView, SceneBatch, SceneView
 from segan.errors import ConfigError
 from segan.losses.adversarial import discriminator_accuracy, r1_penalty
 from segan.losses.masks import area_ceiling, area_floor, binarity, mean_area, total_variation
-from segan.methods.base import Losses, Method, Phase, Preview, losses
+from segan.methods.base import Losses, Method, Phase, Preview, losses, require_border
 from segan.networks import DiscriminatorConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, RegionSegmenter, Segmenter
 
@@ -191,11 +191,7 @@ class CopyPaste(Method):
 
     def __init__(self, config: CopyPasteConfig) -> None:
         super().__init__()
-        if 2 * config.guards.border >= config.size:
-            raise ConfigError(
-                f"'method.guards.border' is {config.guards.border}; "
-                f"it must be less than half of 'method.size', {config.size}"
-            )
+        require_border(config.guards.border, config.size)
         if config.guards.delay + config.guards.warmup > 1 + 1e-9:
             raise ConfigError(
                 f"'method.guards.delay' is {config.guards.delay} and 'method.guards.warmup' "

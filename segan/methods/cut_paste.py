@@ -24,12 +24,13 @@ from segan.losses.adversarial import (
     AdversarialLoss,
     discriminator_accuracy,
     discriminator_loss,
+    fooling_loss,
     generator_loss,
     r1_penalty,
     wasserstein_gradient_penalty,
 )
 from segan.losses.masks import area_ceiling, area_floor, binarity, mean_area
-from segan.methods.base import Losses, Method, Phase, Preview, losses
+from segan.methods.base import Losses, Method, Phase, Preview, losses, require_border
 from segan.networks import DiscriminatorConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
 from segan.windows import boxes_to_mask
@@ -188,11 +189,7 @@ class CutPaste(Method):
         super().__init__()
         if not (config.weights.paste or config.weights.cut or config.weights.presence):
             raise ConfigError("'method.weights': paste, cut or presence must be above 0")
-        if 2 * config.guards.border >= config.size:
-            raise ConfigError(
-                f"'method.guards.border' is {config.guards.border}; "
-                f"it must be less than half of 'method.size', {config.size}"
-            )
+        require_border(config.guards.border, config.size)
         self.config = config
         self.window = WindowSpec(size=config.size, context=config.context, square=config.square)
         self.view = CutPasteView(
@@ -328,12 +325,8 @@ class CutPaste(Method):
 
     def fool(self, name: str, fake: Tensor, real: Tensor) -> Tensor:
         """The generator's adversarial loss on a fake, paired with a real where its form asks."""
-        kind = self.config.adversarial
-        real_logits = None
-        if kind == "relativistic":
-            with torch.no_grad():
-                real_logits = self.judge(name, real)
-        return generator_loss(self.judge(name, fake), kind=kind, real=real_logits)
+        judge = partial(self.judge, name)
+        return fooling_loss(judge, fake, lambda: real, kind=self.config.adversarial)
 
     def warmup(self) -> float:
         """Share of the binarity weight at this point of training."""

@@ -9,12 +9,14 @@ weights are not known; every choice made here is listed in docs/methods/seigan.m
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import field
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from segan import networks
 from segan.compositing import blur, brighten, composite, zero_border
@@ -25,12 +27,12 @@ from segan.losses.adversarial import (
     AdversarialLoss,
     discriminator_accuracy,
     discriminator_loss,
-    generator_loss,
+    fooling_loss,
     r1_penalty,
 )
 from segan.losses.masks import area_floor, binarity, mean_area
 from segan.losses.texture import texture_distance
-from segan.methods.base import Losses, Method, Phase, Preview, losses
+from segan.methods.base import Losses, Method, Phase, Preview, losses, require_border
 from segan.networks import EnhancerConfig, InpainterConfig, PooledConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, Segmenter, WindowSpec
 
@@ -40,10 +42,8 @@ class WeightsConfig:
     """Weights of the terms; 0 switches a term off, of the first two its discriminator too.
 
     Attributes:
-        background: Adversarial: a picture whose object was cut out and whose hole was filled, x^,
-            against object-free pictures (D_bg).
-        object: Adversarial: the object pasted into another scene, y^, against pictures with
-            objects (D_obj).
+        background: Adversarial: x^, its object cut out, against object-free pictures (D_bg).
+        object: Adversarial: y^, the object in a new scene, against pictures with objects (D_obj).
         background_cycle: L1 between the scene y and what a second swap makes of it.
         object_cycle: L1 between the picture x and what a second swap makes of it.
         mask_cycle: L1 between the object's mask in x and the mask found in y^.
@@ -186,19 +186,13 @@ class SEIGAN(Method):
         network = networks.build(config.network)
         self.segmenter = MaskSegmenter(network, stride=network.stride)
         self.inpainter = networks.Inpainter(config.inpainter)
-        residual = config.guards.residual
-        self.enhancer = (
-            networks.Enhancer(config.enhancer, residual) if residual else torch.nn.Identity()
-        )
-        self.discriminators = torch.nn.ModuleDict(
-            {
-                name: networks.Discriminator(config.discriminator, config.size)
-                for name in ("background", "object")
-                if getattr(config.weights, name) > 0
-            }
+        bound = config.guards.residual
+        self.enhancer = networks.Enhancer(config.enhancer, bound) if bound else nn.Identity()
+        judged = [name for name in ("background", "object") if getattr(config.weights, name)]
+        self.discriminators = nn.ModuleDict(
+            {name: networks.Discriminator(config.discriminator, config.size) for name in judged}
         )
         self.phases = _phases(config)
-        self.swaps_twice = _swaps_twice(config)
         self.learns_after = config.guards.warmup
 
     def picture_scale(self) -> float:
@@ -218,7 +212,7 @@ class SEIGAN(Method):
         What the mask does not cover is copied, so that nothing can be hidden in it.
         """
         reach = self.config.guards.dilation
-        hole = torch.nn.functional.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
+        hole = nn.functional.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
         return composite(self.inpainter(images, hole), images, mask)
 
     def swap(self, images: Tensor, backgrounds: Tensor, mask: Tensor) -> Swap:
@@ -259,10 +253,8 @@ class SEIGAN(Method):
         with torch.no_grad():
             mask = self.holes(images, batch)
             made = self.swap(images, backgrounds, mask)
-            pairs = {
-                "background": (self.filled_reals(backgrounds, mask), made.filled),
-                "object": (others, made.pasted),
-            }
+            pairs = {"object": (others, made.pasted)}
+            pairs["background"] = (self.filled_reals(backgrounds, mask), made.filled)
         trained, watched = {}, {}
         for name in self.discriminators:
             real, fake = (self.judge(name, pictures) for pictures in pairs[name])
@@ -275,7 +267,6 @@ class SEIGAN(Method):
 
     def penalty_losses(self, batch: SceneBatch) -> Losses:
         """R1 at what both discriminators are shown as real."""
-        config = self.config
         images, backgrounds, others = self.pictures(batch)
         with torch.no_grad():
             filled = self.filled_reals(backgrounds, self.holes(images, batch))
@@ -286,7 +277,7 @@ class SEIGAN(Method):
                 pictures = real[name].requires_grad_(True)
                 terms[f"r1_{name}"] = r1_penalty(self.judge(name, pictures), pictures)
         # Applied every r1_every iterations, so scaled up to keep its mean strength.
-        weight = config.weights.r1 / 2 * config.r1_every
+        weight = self.config.weights.r1 / 2 * self.config.r1_every
         return losses(weight * torch.stack(list(terms.values())).sum(), **terms)
 
     def generator_losses(self, batch: SceneBatch) -> Losses:
@@ -295,8 +286,7 @@ class SEIGAN(Method):
         images, backgrounds, others = self.pictures(batch)
         if self.warming:
             return self.weighted(self.identities(images, backgrounds, batch.polygons))
-        both = self.mask_of(self.segmenter, torch.cat([images, backgrounds]))
-        mask, on_empty = both.chunk(2)
+        mask, on_empty = self.mask_of(self.segmenter, torch.cat([images, backgrounds])).chunk(2)
         made = self.swap(images, backgrounds, mask)
         terms = {
             "empty": on_empty.mean(),
@@ -305,9 +295,10 @@ class SEIGAN(Method):
             "binarity": binarity(mask),
         }
         if "background" in self.discriminators:
-            terms["background"] = self.fool("background", made.filled, backgrounds, mask)
+            reals = partial(self.filled_reals, backgrounds, mask)
+            terms["background"] = self.fool("background", made.filled, reals)
         if "object" in self.discriminators:
-            terms["object"] = self.fool("object", made.pasted, others)
+            terms["object"] = self.fool("object", made.pasted, lambda: others)
         if weights.texture:
             terms["texture"] = texture_distance(made.filled, images, mask, 1 - mask.detach())
         return self.weighted(terms)
@@ -332,7 +323,7 @@ class SEIGAN(Method):
         """
         images, backgrounds, _ = self.pictures(batch)
         terms = self.identities(images, backgrounds, batch.polygons)
-        if self.swaps_twice and not self.warming:
+        if _swaps_twice(self.config.weights) and not self.warming:
             terms |= self.cycles(images, backgrounds, batch.grain)
         found = self.weighted(terms)
         # Applied every cycle_every iterations, so scaled up to keep its mean strength.
@@ -354,17 +345,11 @@ class SEIGAN(Method):
         """Pictures on their way into the second swap, without what was hidden in them."""
         guards = self.config.guards
         images = images.detach() if guards.second_detached else images
-        images = images + guards.second_noise * grain
-        return blur(images, guards.second_blur).clamp(0, 1)
+        return blur(images + guards.second_noise * grain, guards.second_blur).clamp(0, 1)
 
-    def fool(self, name: str, fake: Tensor, real: Tensor, mask: Tensor | None = None) -> Tensor:
+    def fool(self, name: str, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
         """The generator's adversarial loss on a fake, paired with a real where its form asks."""
-        kind, real_logits = self.config.adversarial, None
-        if kind == "relativistic":
-            with torch.no_grad():
-                real = real if mask is None else self.filled_reals(real, mask)
-                real_logits = self.judge(name, real)
-        return generator_loss(self.judge(name, fake), kind=kind, real=real_logits)
+        return fooling_loss(partial(self.judge, name), fake, real, kind=self.config.adversarial)
 
     def weighted(self, terms: dict[str, Tensor]) -> Losses:
         """The sum of terms, each with the weight of its name.
@@ -379,23 +364,12 @@ class SEIGAN(Method):
     def preview(self, segmenter: Segmenter, batch: SceneBatch) -> Preview:
         """Masks, the objects in new scenes and the holes filled."""
         made = self.swap(batch.images, batch.backgrounds, self.mask_of(segmenter, batch.images))
-        return Preview(
-            images=batch.images,
-            masks=made.mask,
-            composites=made.pasted,
-            filled=made.filled,
-            inside=zero_border(torch.ones_like(made.mask), self.config.guards.border),
-        )
+        inside = zero_border(torch.ones_like(made.mask), self.config.guards.border)
+        return Preview(batch.images, made.mask, made.pasted, inside=inside, filled=made.filled)
 
 
-def _swaps_twice(config: SEIGANConfig) -> bool:
-    weights = config.weights
-    return bool(weights.background_cycle or weights.object_cycle or weights.mask_cycle)
-
-
-def _keeps_identities(config: SEIGANConfig) -> bool:
-    weights, enhances = config.weights, config.guards.residual > 0
-    return bool(weights.background_identity or (weights.enhancement_identity and enhances))
+def _swaps_twice(weights: WeightsConfig) -> bool:
+    return max(weights.background_cycle, weights.object_cycle, weights.mask_cycle) > 0
 
 
 def _phases(config: SEIGANConfig) -> tuple[Phase, ...]:
@@ -403,9 +377,11 @@ def _phases(config: SEIGANConfig) -> tuple[Phase, ...]:
     judges, makers = ("discriminators",), ("segmenter", "inpainter", "enhancer")
     penalty = Phase(name="penalty", trains=judges, optimizer="discriminator", every=config.r1_every)
     cycle = Phase(name="cycle", trains=makers, optimizer="generator", every=config.cycle_every)
+    weights = config.weights
     # An update on no gradient at all would still move weights by their momentum.
-    penalised = (penalty,) if config.weights.r1 else ()
-    cycled = (cycle,) if _swaps_twice(config) or _keeps_identities(config) else ()
+    penalised = (penalty,) if weights.r1 else ()
+    enhances = weights.enhancement_identity and config.guards.residual
+    cycled = (cycle,) if _swaps_twice(weights) or weights.background_identity or enhances else ()
     judge, make = Phase(name="discriminator", trains=judges), Phase(name="generator", trains=makers)
     return (judge, *penalised, make, *cycled)
 
@@ -418,15 +394,7 @@ def _check(config: SEIGANConfig) -> None:
             f"'method.guards.warmup' is {config.guards.warmup}, with nothing for the inpainter to "
             "warm up by; 'method.weights.background_identity' must be above 0"
         )
-    if 2 * config.guards.border >= config.size:
-        raise ConfigError(
-            f"'method.guards.border' is {config.guards.border}; "
-            f"it must be less than half of 'method.size', {config.size}"
-        )
-    strides = [2**config.network.depth, config.inpainter.stride, config.enhancer.stride]
-    common = math.lcm(*strides)
+    require_border(config.guards.border, config.size)
+    common = math.lcm(2**config.network.depth, config.inpainter.stride, config.enhancer.stride)
     if config.size % common:
-        raise ConfigError(
-            f"'method.size' is {config.size}; with networks of these depths it must be a multiple "
-            f"of {common}"
-        )
+        raise ConfigError(f"'method.size' is {config.size}; it must be a multiple of {common}")

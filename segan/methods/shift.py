@@ -9,6 +9,7 @@ the papers and this file, and every guard that is not theirs, are in docs/method
 """
 
 from dataclasses import field
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -33,11 +34,11 @@ from segan.losses.adversarial import (
     AdversarialLoss,
     discriminator_accuracy,
     discriminator_loss,
-    generator_loss,
+    fooling_loss,
     r1_penalty,
 )
 from segan.losses.masks import area_ceiling, area_floor, binarity, mean_area, predictability
-from segan.methods.base import Losses, Method, Phase, Preview, losses
+from segan.methods.base import Losses, Method, Phase, Preview, losses, require_border
 from segan.networks import DiscriminatorConfig, UNetConfig
 from segan.segmenter import MaskSegmenter, Segmenter
 
@@ -199,11 +200,7 @@ class Shift(Method):
         super().__init__()
         if not (config.weights.paste or config.weights.predictability):
             raise ConfigError("'method.weights': paste or predictability must be above 0")
-        if 2 * config.guards.border >= config.size:
-            raise ConfigError(
-                f"'method.guards.border' is {config.guards.border}; "
-                f"it must be less than half of 'method.size', {config.size}"
-            )
+        require_border(config.guards.border, config.size)
         self.config = config
         self.scale = config.scale
         self.view = ShiftView(config.size, config.scale)
@@ -236,7 +233,7 @@ class Shift(Method):
         largest = guards.shift * self.config.size
         return Scene(
             images=batch.images,
-            mask=self.cut_mask(segmenter or self.segmenter, batch.images),
+            mask=self.cut_mask(self.segmenter if segmenter is None else segmenter, batch.images),
             offsets=(largest * batch.offsets).round().long(),
             jitter=guards.jitter * batch.jitter,
         )
@@ -324,12 +321,9 @@ class Shift(Method):
 
     def fool(self, scene: Scene, batch: ShiftBatch) -> Tensor:
         """The generator's adversarial loss on moved objects, paired where its form asks."""
+        judge = partial(self.judge, batch=batch)
         kind = self.config.adversarial
-        real_logits = None
-        if kind == "relativistic":
-            with torch.no_grad():
-                real_logits = self.judge(scene.images, batch)
-        return generator_loss(self.judge(scene.moved(), batch), kind=kind, real=real_logits)
+        return fooling_loss(judge, scene.moved(), lambda: scene.images, kind=kind)
 
     def rise(self) -> float:
         """How far the costs of predictability, paste and binarity have risen, in [0, 1]."""

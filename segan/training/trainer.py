@@ -22,7 +22,8 @@ from segan.data.loading import Draws, batches, preview_batch, split_batch, to_de
 from segan.data.sample import Dataset
 from segan.data.views import Units
 from segan.errors import DataError, DivergenceError, Interrupted, SeganError
-from segan.evaluation.health import HealthMonitor, statistics_of
+from segan.evaluation.health import HealthMonitor
+from segan.evaluation.statistics import statistics_of
 from segan.methods.base import Losses, Method, Phase
 from segan.segmenter import Segmenter
 from segan.training.config import TrainConfig
@@ -291,8 +292,7 @@ class Trainer:
         """Keep the averaged segmenter if an evenly spaced moment has just passed."""
         count = self.config.snapshots
         passed = self.step * count // self.num_steps
-        due = passed > (self.step - 1) * count // self.num_steps
-        if due and self.accelerator.is_main_process:
+        if passed > (self.step - 1) * count // self.num_steps and self.accelerator.is_main_process:
             path = self.directory / "snapshots" / f"{passed:03d}-of-{count:03d}.safetensors"
             self.write_segmenter(path, self.ema.segmenter, self.images_seen)
 
@@ -305,12 +305,12 @@ class Trainer:
 
     def _check_health(self, batch: Any, logbook: Logbook | None) -> None:
         preview = self.method.preview(self.ema.segmenter, batch)
-        statistics = statistics_of(preview.masks, preview.inside)
-        warnings = self.health.update(self.step, statistics, self._means())
+        found = statistics_of(preview.masks, preview.inside)
+        warnings = self.health.update(self.step, found, self._means())
         for warning in warnings:
             self.console.warn(warning.message)
         if logbook:
-            logbook.write_health(self.step, asdict(statistics), [w.message for w in warnings])
+            logbook.write_health(self.step, asdict(found), [w.message for w in warnings])
         self._require_uncollapsed()
 
     def _require_uncollapsed(self) -> None:

@@ -9,12 +9,14 @@ from segan.evaluation.health import (
     HealthConfig,
     HealthMonitor,
     HealthWarning,
+    standing,
+)
+from segan.evaluation.statistics import (
     MaskStatistics,
     in_boxes,
     mask_statistics,
     region_statistics,
     shared_variation,
-    standing,
 )
 from segan.windows import boxes_to_mask
 

@@ -10,6 +10,7 @@ from segan.losses.adversarial import (
     AdversarialLoss,
     discriminator_accuracy,
     discriminator_loss,
+    fooling_loss,
     generator_loss,
     r1_penalty,
     wasserstein_gradient_penalty,
@@ -195,3 +196,22 @@ def test_wasserstein_penalty_of_a_flat_critic_has_finite_gradients() -> None:
     (gradient,) = torch.autograd.grad(penalty, scale)
     assert penalty.item() == 1
     assert gradient.isfinite()
+
+
+def test_reals_are_asked_for_by_the_form_that_compares_and_give_no_gradient() -> None:
+    fake, real = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(2, 3, 4, 4)
+    weight = torch.tensor(2.0, requires_grad=True)
+
+    def judge(images: Tensor) -> Tensor:
+        return weight * images.mean((1, 2, 3))
+
+    def never() -> Tensor:
+        raise AssertionError("not asked for")
+
+    for kind in get_args(AdversarialLoss):
+        made = (lambda: real) if kind == "relativistic" else never
+        found = fooling_loss(judge, fake, made, kind=kind)
+        expected = generator_loss(judge(fake), kind=kind, real=judge(real).detach())
+        torch.testing.assert_close(found, expected)
+        gradients = [torch.autograd.grad(loss, weight)[0] for loss in (found, expected)]
+        torch.testing.assert_close(*gradients)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from torch import Tensor
 
 from segan import config, data, methods
 from segan.data.loading import Draws
 from segan.data.sample import Dataset
+from segan.evaluation.statistics import mask_statistics
 from segan.methods import METHODS
 from segan.methods.base import Losses, Method
 from segan.segmenter import WindowSpec
@@ -82,9 +84,9 @@ TINY: dict[str, dict[str, Any]] = {
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
-def make(name: str) -> Method:
+def make(name: str, **changes: Any) -> Method:
     torch.manual_seed(0)
-    tree = {"type": name, **TINY[name]}
+    tree = {"type": name, **TINY[name], **changes}
     return methods.build(config.build(methods.MethodConfig, tree))
 
 
@@ -232,6 +234,25 @@ def test_preview_shows_images_and_masks_without_gradients(name):
         if values is not None:
             assert not values.requires_grad
             assert 0 <= float(values.min()) <= float(values.max()) <= 1
+
+
+@pytest.mark.parametrize("name", ["cut_paste", "shift", "copy_paste", "seigan"])
+def test_a_frame_of_zeros_does_not_hide_masks_of_everything(name):
+    """Of the segmenter that is asked, which is not the one that is trained."""
+
+    def everything(images: Tensor) -> Tensor:
+        one = torch.ones_like(images[:, :1])
+        return torch.cat([0 * one, one], 1)
+
+    tree = TINY[name]
+    method = make(name, guards=tree.get("guards", {}) | {"border": 3})
+    preview = method.preview(everything, batch_of(method))
+    size = preview.masks.shape[-1]
+    assert preview.inside is not None
+    assert torch.equal(preview.masks, preview.masks * preview.inside)
+    assert float(preview.masks[..., :3, :].max()) == 0
+    assert float(preview.masks[..., size // 2, size // 2].min()) == 1
+    assert mask_statistics(preview.masks, preview.inside).full == 1
 
 
 @every_method

@@ -406,11 +406,3 @@ def test_the_preview_shows_the_object_in_a_new_scene_and_the_hole_filled():
         shown.composites, torch.where(square, given.images, given.backgrounds)
     )
     assert float(Red()(shown.filled)[:, 1].max()) == 0
-
-
-def test_the_frame_where_masks_are_zero_counts_as_outside_of_them():
-    method = make(guards={"border": 3})
-    shown = method.preview(Constant(1.0), batch())
-    assert shown.inside is not None
-    assert torch.equal(shown.masks, shown.inside)
-    assert int(shown.inside[0].sum()) == 10 * 10

@@ -9,7 +9,6 @@ from segan import config
 from segan.compositing import blur, push_pull, recolour
 from segan.data.views import ShiftBatch
 from segan.errors import ConfigError
-from segan.evaluation.health import mask_statistics
 from segan.methods.shift import Shift, ShiftConfig
 
 SIZE = 16
@@ -292,17 +291,3 @@ class _Fixed(torch.nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.value.expand(len(images), -1, -1, -1)
-
-
-def test_the_frame_where_masks_are_zero_does_not_hide_masks_of_everything():
-    """Of the segmenter that is asked, which is not the one that is trained."""
-
-    def everything(images: Tensor) -> Tensor:
-        one = torch.ones_like(images[:, :1])
-        return torch.cat([0 * one, one], 1)
-
-    shown = make(guards={"border": 3}).preview(everything, batch())
-    assert shown.inside is not None
-    assert torch.equal(shown.masks, shown.inside)
-    assert int(shown.inside[0].sum()) == (SIZE - 6) ** 2
-    assert mask_statistics(shown.masks, shown.inside).full == 1
