@@ -55,6 +55,17 @@ def test_collapsed_run_that_may_stop_ends_with_exit_code_4(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("collapsed")
+def test_a_run_that_stops_before_it_warns_says_what_was_seen(tmp_path, capsys):
+    file = tmp_path / "tiny.yaml"
+    soon = HEALTH | {"stop": True, "patience": 9, "stop_after": 1}
+    file.write_text(config.to_yaml(tree(steps=40, health=soon)))
+    assert main(["train", str(file), "--out", str(tmp_path / "run")]) == 4
+    errors = capsys.readouterr().err
+    assert "error: step 2: masks have collapsed (nothing); " in errors
+    assert "warning: step" not in errors
+
+
+@pytest.mark.usefixtures("collapsed")
 def test_a_run_that_collapsed_at_its_last_step_is_not_finished(tmp_path, capsys):
     file, out = tmp_path / "tiny.yaml", tmp_path / "run"
     file.write_text(config.to_yaml(tree(steps=6, health=HEALTH | {"stop": True})))
